@@ -1,0 +1,217 @@
+package storage
+
+import (
+	"fmt"
+	"time"
+
+	"holdline/chat"
+)
+
+// Unit is one transaction in memory: what the Scope loaded, and what was
+// decided. Engines fill Loaded, run decide, and write Changes; the Unit in
+// between is the same for all of them.
+//
+// A Unit is used by one goroutine. Asking for what the Scope did not name
+// panics: that is a mistake in the caller, and would be a missing lock.
+type Unit struct {
+	loaded  Loaded
+	changes Changes
+	open    map[chat.Account]chat.ConversationID
+	touched map[chat.ConversationID]bool
+}
+
+// Loaded is what an engine read under its locks.
+type Loaded struct {
+	Accounts      map[chat.Account]*Account
+	Said          map[SaidKey]Said
+	Conversations map[chat.ConversationID]*chat.Conversation
+	Agents        map[AgentKey]*chat.Agent
+	Sessions      map[chat.Account][]Session
+	Nodes         map[NodeKey][]chat.Account
+	// Missing are the named conversations that do not exist.
+	Missing map[chat.ConversationID]bool
+}
+
+// Account is the row of an account.
+type Account struct {
+	Account chat.Account
+	Name    string // as the newest token called it
+	Seen    time.Time
+}
+
+// Changes is what an engine writes. The order within each slice is kept, and
+// events are numbered per inbox in their order.
+type Changes struct {
+	Accounts      []*Account // those whose Name or Seen changed
+	Conversations []*chat.Conversation
+	Messages      []chat.Message
+	Said          []NewSaid
+	Events        []Event // N is assigned by the engine
+	Agents        []*chat.Agent
+	Sessions      []Session
+	Jobs          []Job    // replaces one with the same id
+	Cancelled     []string // job ids, removed before Jobs are written
+	Audit         []Audit
+}
+
+// NewSaid is a new row of what was said.
+type NewSaid struct {
+	Key  SaidKey
+	Said Said
+	At   time.Time
+}
+
+// NewUnit starts a unit on what was loaded. Only engines call it.
+func NewUnit(l Loaded) *Unit {
+	u := &Unit{loaded: l, open: map[chat.Account]chat.ConversationID{}, touched: map[chat.ConversationID]bool{}}
+	for id, c := range l.Conversations {
+		if c.IsOpen() {
+			u.open[c.Customer] = id
+		}
+	}
+	return u
+}
+
+// Changes is what was decided. Only engines call it, once, after decide.
+func (u *Unit) Changes() Changes {
+	for id := range u.touched {
+		u.changes.Conversations = append(u.changes.Conversations, u.loaded.Conversations[id])
+	}
+	return u.changes
+}
+
+// Account returns an account of the Scope.
+func (u *Unit) Account(a chat.Account) *Account {
+	r, ok := u.loaded.Accounts[a]
+	if !ok {
+		panic(fmt.Sprintf("storage: account %s is not in the scope", a))
+	}
+	return r
+}
+
+// Named notes how an account is called now, when that is news. An empty name keeps the old one.
+func (u *Unit) Named(a chat.Account, name string, now time.Time) {
+	r := u.Account(a)
+	if name == "" || r.Name == name {
+		return
+	}
+	r.Name, r.Seen = name, now
+	u.changes.Accounts = append(u.changes.Accounts, r)
+}
+
+// Said returns what became of an id the first time.
+func (u *Unit) Said(k SaidKey) (Said, bool) {
+	s, ok := u.loaded.Said[k]
+	return s, ok
+}
+
+// Remember makes the id of something said permanent.
+func (u *Unit) Remember(k SaidKey, s Said, at time.Time) {
+	u.loaded.Said[k] = s
+	u.changes.Said = append(u.changes.Said, NewSaid{k, s, at})
+}
+
+// Conversation returns a head of the Scope to read and change; chat.ErrNotFound
+// when there is no such conversation. Call Touch after changing it.
+func (u *Unit) Conversation(id chat.ConversationID) (*chat.Conversation, error) {
+	if c, ok := u.loaded.Conversations[id]; ok {
+		return c, nil
+	}
+	if !u.loaded.Missing[id] {
+		panic(fmt.Sprintf("storage: conversation %s is not in the scope", id))
+	}
+	return nil, fmt.Errorf("%w: conversation %s", chat.ErrNotFound, id)
+}
+
+// Open returns the open conversation of a customer in the Scope, nil when there is none.
+func (u *Unit) Open(customer chat.Account) *chat.Conversation {
+	u.Account(customer)
+	if id, ok := u.open[customer]; ok {
+		return u.loaded.Conversations[id]
+	}
+	return nil
+}
+
+// Touch notes that the head changed (or is new) and will be written.
+func (u *Unit) Touch(c *chat.Conversation) {
+	u.loaded.Conversations[c.ID] = c
+	u.touched[c.ID] = true
+	if c.IsOpen() {
+		u.open[c.Customer] = c.ID
+	} else if u.open[c.Customer] == c.ID {
+		delete(u.open, c.Customer)
+	}
+}
+
+// Add stores a numbered message.
+func (u *Unit) Add(m chat.Message) { u.changes.Messages = append(u.changes.Messages, m) }
+
+// Tell appends an event to an inbox; its number is taken at the commit.
+func (u *Unit) Tell(i chat.Inbox, e chat.Event, at time.Time) {
+	u.changes.Events = append(u.changes.Events, Event{Inbox: i, Body: e.Body(), At: at})
+}
+
+// Agent returns an agent of the Scope to read and change; chat.ErrNotFound
+// when there is none. Call Update after changing it. Load is what the agent held at the
+// time of the lock; who assigns in this Unit adds to it.
+func (u *Unit) Agent(k AgentKey) (*chat.Agent, error) {
+	if a, ok := u.loaded.Agents[k]; ok {
+		return a, nil
+	}
+	return nil, fmt.Errorf("%w: agent %s", chat.ErrNotFound, k.ID)
+}
+
+// Update notes that Intent or IdleSince of an agent changed.
+func (u *Unit) Update(a *chat.Agent) {
+	for _, have := range u.changes.Agents {
+		if have == a {
+			return
+		}
+	}
+	u.changes.Agents = append(u.changes.Agents, a)
+}
+
+// Sessions returns the sessions of an account in the Scope.
+func (u *Unit) Sessions(a chat.Account) []Session {
+	u.Account(a)
+	return u.loaded.Sessions[a]
+}
+
+// On returns the accounts that had a session up on a node of the Scope.
+func (u *Unit) On(k NodeKey) []chat.Account { return u.loaded.Nodes[k] }
+
+// PutSession writes a session as it is now. An older epoch than the known one changes nothing.
+func (u *Unit) PutSession(s Session) (changed bool) {
+	list := u.loaded.Sessions[s.Account]
+	for i := range list {
+		if list[i].Client == s.Client {
+			if s.Epoch < list[i].Epoch {
+				return false
+			}
+			list[i] = s
+			u.changes.Sessions = append(u.changes.Sessions, s)
+			return true
+		}
+	}
+	u.loaded.Sessions[s.Account] = append(list, s)
+	u.changes.Sessions = append(u.changes.Sessions, s)
+	return true
+}
+
+// Schedule writes a job, replacing one with the same id; Cancel removes it.
+func (u *Unit) Schedule(j Job) { u.changes.Jobs = append(u.changes.Jobs, j) }
+
+// Cancel removes a job that is no longer wanted; a missing one is no error.
+func (u *Unit) Cancel(id string) {
+	kept := u.changes.Jobs[:0]
+	for _, j := range u.changes.Jobs {
+		if j.ID != id {
+			kept = append(kept, j)
+		}
+	}
+	u.changes.Jobs = kept
+	u.changes.Cancelled = append(u.changes.Cancelled, id)
+}
+
+// Audit adds a line to the audit trail.
+func (u *Unit) Audit(a Audit) { u.changes.Audit = append(u.changes.Audit, a) }
