@@ -215,3 +215,29 @@ func (u *Unit) Cancel(id string) {
 
 // Audit adds a line to the audit trail.
 func (u *Unit) Audit(a Audit) { u.changes.Audit = append(u.changes.Audit, a) }
+
+// TellMessage tells everybody who is owed a message: the customer (all
+// devices, the sender's included) and the owner, or the queue while nobody owns it.
+func (u *Unit) TellMessage(c *chat.Conversation, m chat.Message) {
+	e := chat.MessageEvent(m)
+	u.Tell(c.Customer.Inbox(), e, m.At)
+	if c.State == chat.Held {
+		u.Tell(chat.Account{Tenant: c.Tenant, Role: chat.AgentRole, Subject: c.Holder}.Inbox(), e, m.At)
+	} else {
+		u.Tell(c.Queue.Inbox(c.Tenant), e, m.At)
+	}
+}
+
+// TellHead tells everybody who is owed a change of a conversation's state or
+// owner: the customer, the queue, the owner, and the former owner if there was one.
+func (u *Unit) TellHead(c *chat.Conversation, former string, at time.Time) {
+	u.Tell(c.Customer.Inbox(), chat.HeadEvent(c, chat.ForCustomer), at)
+	e := chat.HeadEvent(c, chat.ForAgent)
+	u.Tell(c.Queue.Inbox(c.Tenant), e, at)
+	if c.Holder != "" {
+		u.Tell(chat.Account{Tenant: c.Tenant, Role: chat.AgentRole, Subject: c.Holder}.Inbox(), e, at)
+	}
+	if former != "" && former != c.Holder {
+		u.Tell(chat.Account{Tenant: c.Tenant, Role: chat.AgentRole, Subject: former}.Inbox(), e, at)
+	}
+}
