@@ -81,7 +81,8 @@ type Head struct {
 	Queue    QueueID `json:"queue,omitempty"`
 	Epoch    uint64  `json:"epoch,omitempty"` // the owner epoch to speak under
 	Accepted bool    `json:"accepted,omitempty"`
-	Since    string  `json:"since,omitempty"` // waiting since
+	Opened   string  `json:"opened,omitempty"` // when this episode began
+	Since    string  `json:"since,omitempty"`  // waiting since
 	LastAt   string  `json:"last_at,omitempty"`
 	LastText string  `json:"last_text,omitempty"`
 	LastFrom Role    `json:"last_from,omitempty"`
@@ -138,7 +139,7 @@ func HeadOf(c *Conversation, v Viewer) Head {
 	if v == ForAgent {
 		h.Customer = &Person{Customer, c.Customer.Subject, c.CustomerName}
 		h.Queue, h.Epoch, h.Accepted = c.Queue, c.Epoch, c.Accepted
-		h.Since, h.LastAt, h.LastText, h.LastFrom = wireTime(c.Since), wireTime(c.LastAt), c.LastText, c.LastFrom
+		h.Opened, h.Since, h.LastAt, h.LastText, h.LastFrom = wireTime(c.Opened), wireTime(c.Since), wireTime(c.LastAt), c.LastText, c.LastFrom
 	}
 	return h
 }
