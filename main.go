@@ -1,0 +1,199 @@
+// Holdline is a customer-support messaging backend for mobile apps, built on
+// MQTT: phones, desks and field devices speak to one embedded broker, what
+// they say is never lost, is stored as conversations, and reaches the right agent.
+//
+// This package holds the commands, the configuration and the wiring of the
+// parts; each part is a package of its own. It decides nothing about chat.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"holdline/broker/token"
+	"holdline/chat"
+)
+
+// version is set by the build (-ldflags "-X main.version=…"); else it is the
+// commit the toolchain noted.
+var version string
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-ctx.Done()
+		stop() // the second signal ends the process in the ordinary way
+	}()
+	err := run(ctx, os.Args[1:], os.Stdout)
+	switch {
+	case err == nil || errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, errUsage):
+		fmt.Fprintln(os.Stderr, strings.TrimSuffix(err.Error(), "\n"+errUsage.Error()))
+		os.Exit(2)
+	default:
+		fmt.Fprintln(os.Stderr, "holdline:", err)
+		os.Exit(1)
+	}
+}
+
+// errUsage marks a command line that cannot be understood.
+var errUsage = errors.New("see holdline help")
+
+const usage = `holdline: customer-support messaging on MQTT
+
+  holdline [serve]                          run everything (settings: holdline check)
+  holdline check                            show the effective settings and every fault
+  holdline migrate [--restored]             bring the storage to this version's schema;
+                                            --restored after restoring a backup of it
+  holdline token ROLE NAME [--device D] [--name N] [--ttl 24h] [--tenant T]
+                                            issue a token; ROLE is customer, agent, device or service
+  holdline agent add NAME [--display N] [--password P] [--capacity 5]
+  holdline agent list
+  holdline agent password NAME [--password P]
+  holdline agent disable NAME
+  holdline chat NAME                        a terminal phone, as customer NAME
+  holdline version
+
+Settings are flags (--data DIR --mqtt ADDR --http ADDR --storage URL --journal URL --blobs URL
+--config FILE …), HOLDLINE_… in the environment, or lines in DATA/holdline.toml.
+`
+
+// run executes one command line.
+func run(ctx context.Context, args []string, out io.Writer) error {
+	name := "serve"
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		name, args = args[0], args[1:]
+	}
+	switch name {
+	case "serve":
+		return serveCommand(ctx, args, out)
+	case "check":
+		c, _, err := loadConfig(name, args, os.Getenv, nil)
+		c.show(out)
+		return err
+	case "migrate":
+		return migrateCommand(ctx, args, out)
+	case "token":
+		return tokenCommand(args, out)
+	case "agent":
+		return agentCommand(ctx, args, out)
+	case "chat":
+		return runChat(ctx, args, out)
+	case "version":
+		fmt.Fprintln(out, "holdline", buildVersion())
+		return nil
+	case "help", "-h", "--help":
+		fmt.Fprint(out, usage)
+		return nil
+	}
+	return fmt.Errorf("%q is not a command\n\n%s\n%w", name, usage, errUsage)
+}
+
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	if b, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range b.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value[:min(12, len(s.Value))]
+			}
+		}
+	}
+	return "development"
+}
+
+// wantArgs checks what was no flag.
+func wantArgs(rest []string, want ...string) error {
+	if len(rest) != len(want) {
+		return fmt.Errorf("want %s, got %d arguments; see holdline help\n%w", strings.Join(want, " "), len(rest), errUsage)
+	}
+	return nil
+}
+
+func serveCommand(ctx context.Context, args []string, out io.Writer) error {
+	c, rest, err := loadConfig("serve", args, os.Getenv, nil)
+	if err != nil {
+		return err
+	}
+	if err := wantArgs(rest); err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel}))
+	return serve(ctx, c, log, out)
+}
+
+func migrateCommand(ctx context.Context, args []string, out io.Writer) error {
+	var restored bool
+	c, rest, err := loadConfig("migrate", args, os.Getenv, func(fs *flag.FlagSet) {
+		fs.BoolVar(&restored, "restored", false, "")
+	})
+	if err != nil {
+		return err
+	}
+	if err := wantArgs(rest); err != nil {
+		return err
+	}
+	if err := c.migrate(ctx); err != nil {
+		return err
+	}
+	if restored {
+		store, err := c.openStore(ctx, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return err
+		}
+		defer store.Close()
+		old, err := store.Incarnation(ctx)
+		if err != nil {
+			return err
+		}
+		now, err := store.Renew(ctx, old)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "storage is a restored backup: event numbers go on as %s-…, and every client will sync anew\n", now)
+	}
+	fmt.Fprintln(out, "storage is at this version's schema")
+	return nil
+}
+
+func tokenCommand(args []string, out io.Writer) error {
+	var device, name, tenant string
+	var ttl time.Duration
+	c, rest, err := loadConfig("token", args, os.Getenv, func(fs *flag.FlagSet) {
+		fs.StringVar(&device, "device", "", "")
+		fs.StringVar(&name, "name", "", "")
+		fs.StringVar(&tenant, "tenant", string(chat.DefaultTenant), "")
+		fs.DurationVar(&ttl, "ttl", 24*time.Hour, "")
+	})
+	if err != nil {
+		return err
+	}
+	if err := wantArgs(rest, "ROLE", "NAME"); err != nil {
+		return err
+	}
+	keys, err := c.keys()
+	if err != nil {
+		return err
+	}
+	now := time.Now().UTC()
+	t, err := keys.Issue(token.Claims{
+		Account: chat.Account{Tenant: chat.Tenant(tenant), Role: chat.Role(rest[0]), Subject: rest[1]},
+		Device:  device, Name: name, Issued: now, Expires: now.Add(ttl),
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(out, t)
+	return nil
+}
