@@ -16,6 +16,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"holdline/chat"
@@ -118,8 +119,11 @@ type Job struct {
 	ID      string
 	Kind    string
 	At      time.Time // not before
-	Attempt int
+	Attempt int       // how often it was claimed since it was scheduled
 	Payload []byte
+	// Claim tells this claim from every other one of the same id. DueJobs sets
+	// it, FinishJob and RetryJob compare it.
+	Claim uint64
 }
 
 // Audit is one line of who did what. Detail must not hold what people said.
@@ -153,6 +157,11 @@ type Configuration struct {
 	Body     []byte // JSON
 }
 
+// ConfigureAudit is the line that Configure adds to the audit trail.
+func ConfigureAudit(t chat.Tenant, c Configuration) Audit {
+	return Audit{Tenant: t, At: c.At, Actor: c.Actor, Action: "configure", Object: "configuration", Detail: fmt.Sprintf("revision %d", c.Revision)}
+}
+
 // Credential is how an agent signs in.
 type Credential struct {
 	Agent        chat.Agent
@@ -160,20 +169,29 @@ type Credential struct {
 }
 
 // Store is the contract. All methods may be called from any goroutine. Reads
-// see committed data only.
+// see committed data only. Times are kept to the millisecond, in UTC (see
+// Millis). A limit below 1, or above what a method allows, is what it allows (limits.go).
+//
+// An error that is none of those named here (a lost connection, a full disk, a
+// busy database) says that this attempt did not succeed, and may pass when tried
+// again. After one from Transact it is not known whether it committed: the
+// Position tells.
 type Store interface {
 	// Transact runs one transaction: see Scope. decide must be a pure function of
 	// the Unit: it may run again when the engine retries. When it returns an error, nothing is
-	// written and Transact returns that error.
+	// written and Transact returns that error. What contradicts a promise of the
+	// schema (a second open conversation, an id said before, a message's seq taken) is both
+	// ErrPermanent and chat.ErrConflict.
 	Transact(ctx context.Context, scope Scope, decide func(*Unit) error) error
 
 	// Claim takes or renews a lease for ttl. It is ErrFenced while someone else
 	// holds it. A new holder gets a higher Epoch; the same holder keeps its own
-	// on renewal of a running lease with the epoch it knows, and gets a higher one when known is 0 (a restart).
+	// on renewal of a running lease with the epoch it knows, and gets a higher one when known is 0
+	// (a restart), which fences its former life. A former life that renews is ErrFenced.
 	Claim(ctx context.Context, name, holder string, known uint64, now time.Time, ttl time.Duration) (Lease, error)
 	// Yield gives a lease back early. One that is no longer held is no error.
 	Yield(ctx context.Context, l Lease) error
-	// Leases lists those whose name begins with prefix.
+	// Leases lists those whose name begins with prefix, ordered by name, run out or not; given back ones are gone.
 	Leases(ctx context.Context, prefix string) ([]Lease, error)
 	// Position reads how far a partition is stored.
 	Position(ctx context.Context, partition int) (Position, error)
@@ -212,19 +230,22 @@ type Store interface {
 	// Sessions lists an account's sessions, ordered by client.
 	Sessions(ctx context.Context, a chat.Account) ([]Session, error)
 
-	// DueJobs claims up to limit jobs of the kinds that are due, hiding each from
-	// other claims until now+lease; one that is not finished by then is due again. Attempt counts claims.
+	// DueJobs claims up to limit jobs of the kinds that are due, longest due first, hiding
+	// each from other claims until now+lease; one that is not finished by then is due
+	// again. Attempt counts claims; At is when the job was due.
 	DueJobs(ctx context.Context, kinds []string, now time.Time, lease time.Duration, limit int) ([]Job, error)
-	// FinishJob removes a job of that attempt; one that is gone or was claimed again stays as it is.
+	// FinishJob removes a job as DueJobs returned it; one that is gone, was scheduled anew
+	// or was claimed again stays as it is.
 	FinishJob(ctx context.Context, j Job) error
-	// RetryJob makes a job of that attempt due again at `at`.
+	// RetryJob makes a job as DueJobs returned it due again at `at`, with FinishJob's exceptions.
 	RetryJob(ctx context.Context, j Job, at time.Time) error
-	// NextJob is when the next job of the kinds is due; ok is false when there is none.
+	// NextJob is when the next job of the kinds is due (claimed ones when they would be due again); ok is false when there is none.
 	NextJob(ctx context.Context, kinds []string) (at time.Time, ok bool, err error)
 
 	// Configuration returns the newest revision; chat.ErrNotFound when there is none.
 	Configuration(ctx context.Context, t chat.Tenant) (Configuration, error)
-	// Configure stores revision c.Revision, which must be the newest plus one, or is chat.ErrConflict.
+	// Configure stores revision c.Revision, which must be the newest plus one, or is
+	// chat.ErrConflict. It writes its own audit line (ConfigureAudit).
 	Configure(ctx context.Context, t chat.Tenant, c Configuration) error
 
 	// AuditTrail returns the newest lines about an object (or all, when empty), newest first.

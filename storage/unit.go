@@ -39,28 +39,6 @@ type Account struct {
 	Seen    time.Time
 }
 
-// Changes is what an engine writes. The order within each slice is kept, and
-// events are numbered per inbox in their order.
-type Changes struct {
-	Accounts      []*Account // those whose Name or Seen changed
-	Conversations []*chat.Conversation
-	Messages      []chat.Message
-	Said          []NewSaid
-	Events        []Event // N is assigned by the engine
-	Agents        []*chat.Agent
-	Sessions      []Session
-	Jobs          []Job    // replaces one with the same id
-	Cancelled     []string // job ids, removed before Jobs are written
-	Audit         []Audit
-}
-
-// NewSaid is a new row of what was said.
-type NewSaid struct {
-	Key  SaidKey
-	Said Said
-	At   time.Time
-}
-
 // NewUnit starts a unit on what was loaded. Only engines call it.
 func NewUnit(l Loaded) *Unit {
 	u := &Unit{loaded: l, open: map[chat.Account]chat.ConversationID{}, touched: map[chat.ConversationID]bool{}}
@@ -77,6 +55,7 @@ func (u *Unit) Changes() Changes {
 	for id := range u.touched {
 		u.changes.Conversations = append(u.changes.Conversations, u.loaded.Conversations[id])
 	}
+	u.changes.tidy()
 	return u.changes
 }
 
