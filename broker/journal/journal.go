@@ -33,6 +33,7 @@ var (
 	// ErrFull: less than the free-space floor would remain. Try again later.
 	ErrFull = errors.New("journal: no space left")
 	// ErrFailed: a write or sync failed. The journal acknowledges nothing any more and must be reopened.
+	// What it was told last may or may not be found then.
 	ErrFailed = errors.New("journal: storage failed")
 	// ErrClosed: the journal was closed.
 	ErrClosed = errors.New("journal: closed")
@@ -95,20 +96,24 @@ type Record struct {
 	Version uint64 // grows with every write; never 0
 }
 
-// Submission is written as a whole or not at all.
+// Submission is written as a whole or not at all. It belongs to the journal
+// until Done; then it may be used again: the journal keeps copies.
 type Submission struct {
 	Entries []Entry
 	Puts    []Put
 	// Lazy lets the write wait for the next sync that somebody else needs,
-	// one second at the longest. Done comes after that sync.
+	// one second at the longest. Done comes after that sync. Its place in the
+	// order is that of its Append all the same.
 	Lazy bool
 	// Done is called exactly once when the submission is durable, or will never
 	// be. It is called from the journal's own goroutine, in the order of the
-	// submissions, and must neither block nor call the journal. It may be nil.
+	// submissions, and must neither block nor call the journal (Tail is allowed). It may be nil.
 	//
 	// When Err is nil, every entry has Seq and At filled in, in Entries itself.
-	// An inbox entry whose number was already there keeps Seq 0: nothing was
+	// An inbox entry whose number was already there gets Seq 0: nothing was
 	// written for it. Version is that of the Puts.
+	//
+	// By the time of Done, Tail and every read include the submission.
 	Done func(Result)
 }
 
@@ -153,26 +158,37 @@ type Stats struct {
 type Journal interface {
 	// Append submits. Submissions become entries in the order in which the calls
 	// returned. It returns at once; when too many wait already it blocks until
-	// there is room or ctx ends, and returns the error without calling Done then.
+	// there is room or ctx ends. An error means that Done will not be called: ctx
+	// ended, ErrClosed, ErrFailed, or a submission that can never be written (an
+	// entry without a topic or with a NUL in it, a partition out of range, an inbox
+	// entry without number, a Put without key). Whatever else goes wrong is told by Done.
 	Append(ctx context.Context, s *Submission) error
 
 	// Tail is the newest durable place.
 	Tail() Cursor
 
 	// Follow calls fn with every entry after the place `after`, in order, each
-	// exactly once, as soon as it is durable; fn must not block, nor keep the
-	// slice. It returns the place it starts from, and stop, which returns when fn
-	// will not be called again. Every Done of a batch is called before fn sees the batch.
-	// An `after` behind the ring is ErrTruncated: Read up to the tail first.
+	// exactly once, as soon as it is durable; fn must not block, nor call the
+	// journal (Tail is allowed), nor keep the slice. The calls come from the goroutine
+	// that calls Done, the first one too.
+	// stop returns when fn will not be called again; it must not be called from fn
+	// or a Done. Every Done of a batch is called before fn sees the batch.
+	// An `after` behind what the journal holds in memory is ErrTruncated: Read up
+	// to the tail first.
 	Follow(after uint64, fn func([]*Entry)) (stop func(), err error)
 
 	// Read returns entries with seq > after that match one of the filters, in
 	// order, at most limit, none past the tail. ErrTruncated when entries after
 	// `after` are already removed.
+	//
+	// How far one call looks is bounded: a page with fewer entries than limit, or
+	// none, is not the end. The end is where Through has reached the tail; until
+	// then Through grows with every call.
 	Read(ctx context.Context, filters []Filter, after uint64, limit int) (Page, error)
 
 	// ReadPartition returns the input entries of one partition with seq > after,
-	// in order, at most limit, none past the tail.
+	// in order, at most limit, none past the tail; none means there are no more.
+	// ErrTruncated when input after `after` may be removed, which takes a Keep past it.
 	ReadPartition(ctx context.Context, partition int, after uint64, limit int) ([]*Entry, error)
 
 	// Inbox returns the last event number of an inbox, 0 when it has none.
@@ -185,8 +201,10 @@ type Journal interface {
 	// order, until fn returns an error, which it then returns.
 	Records(ctx context.Context, prefix string, fn func(Record) error) error
 
-	// Keep tells how far a partition has been stored. Nothing past the smallest is
-	// removed by retention. It is durable lazily and never goes back. Kept reads it.
+	// Keep tells how far a partition has been stored. Retention removes no input
+	// entry past its partition's place, nor anything after the oldest such entry. It
+	// is durable lazily and never goes back; a place past the tail is an error. Kept
+	// reads it.
 	Keep(ctx context.Context, partition int, seq uint64) error
 	Kept(ctx context.Context, partition int) (seq uint64, err error)
 
@@ -199,16 +217,18 @@ type Journal interface {
 	Erase(ctx context.Context, filters []Filter, recordPrefixes []string) error
 
 	// Retain removes entries older than before, except what Keep still protects.
-	// Reads that begin before what is left answer ErrTruncated.
+	// Reads that begin before what is left answer ErrTruncated. It is durable when it returns.
 	Retain(ctx context.Context, before time.Time) error
 
-	// Announce sends to every Listen of every node. Listen calls fn, which must
-	// not block, for each; stop returns when fn will not be called again.
+	// Announce sends to every Listen of every node; it does not wait for them.
+	// Listen calls fn, which must not block, for each; stop returns when fn will not
+	// be called again, and must not be called from fn.
 	Announce(ctx context.Context, a Announcement) error
 	Listen(fn func(Announcement)) (stop func())
 
 	Stats() Stats
 
-	// Close waits for what was submitted, then closes. It is called once.
+	// Close waits for what was submitted, lazy or not, then closes. Calls after it
+	// answer ErrClosed. It is called once.
 	Close() error
 }
