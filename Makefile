@@ -1,0 +1,50 @@
+# Two commands: make run, make test. make check is what a change has to pass.
+
+GO      ?= go
+VERSION := $(shell git describe --always --dirty 2>/dev/null)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+.PHONY: run build test check vet race desk desk-check desk-test needs bench clean
+
+run: build
+	./holdline serve
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o holdline .
+
+# Everything, Postgres and browsers included; needs installs what is missing.
+test: needs
+	$(GO) test -timeout 20m ./...
+	$(MAKE) desk-test
+
+check: needs vet desk-check test race
+
+vet:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt these:"; echo "$$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags killpoints ./...
+	$(GO) mod verify
+
+# The packages with goroutines, under the race detector; test/ runs the real binary instead.
+race:
+	$(GO) test -race -short -timeout 20m . ./chat/... ./broker/... ./bridge/... ./storage/... ./agentd/...
+
+# The desk: dist is committed, so Go alone builds the product.
+desk:
+	cd agentd/desk && npm ci --no-audit --no-fund && npm run build
+
+desk-check:
+	./agentd/desk/check.sh
+
+desk-test: needs
+	cd agentd/desk && npm ci --no-audit --no-fund && npm test
+
+# What the tests need beyond Go and node, from Debian's packages.
+needs:
+	@./test/needs.sh
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchtime 3s ./broker/... ./bridge/... ./storage/...
+
+clean:
+	rm -rf holdline bin test/artifacts agentd/desk/node_modules
