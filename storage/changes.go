@@ -22,6 +22,8 @@ type Changes struct {
 	Jobs          []Job    // replaces one with the same id
 	Cancelled     []string // job ids, removed before Jobs are written
 	Audit         []Audit
+
+	gap error // set when the messages do not follow what is stored
 }
 
 // NewSaid is a new row of what was said.
@@ -74,9 +76,13 @@ func last[T any, K comparable](list []T, key func(T) K) []T {
 	return kept
 }
 
-// Storable returns ErrPermanent when a text among the changes is one that not
-// every engine can store. What people said is kept as bytes, where anything goes. Only engines call it.
+// Storable returns ErrPermanent when messages leave a gap, or a text among the
+// changes is one that not every engine can store. What people said is kept as
+// bytes, where anything goes. Only engines call it.
 func (c *Changes) Storable() error {
+	if c.gap != nil {
+		return c.gap
+	}
 	for _, a := range c.Accounts {
 		if err := storable("account", a.Name); err != nil {
 			return err

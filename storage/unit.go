@@ -18,6 +18,7 @@ type Unit struct {
 	changes Changes
 	open    map[chat.Account]chat.ConversationID
 	touched map[chat.ConversationID]bool
+	seqs    map[chat.ConversationID]uint64 // of the heads as they were loaded
 }
 
 // Loaded is what an engine read under its locks.
@@ -41,8 +42,9 @@ type Account struct {
 
 // NewUnit starts a unit on what was loaded. Only engines call it.
 func NewUnit(l Loaded) *Unit {
-	u := &Unit{loaded: l, open: map[chat.Account]chat.ConversationID{}, touched: map[chat.ConversationID]bool{}}
+	u := &Unit{loaded: l, open: map[chat.Account]chat.ConversationID{}, touched: map[chat.ConversationID]bool{}, seqs: map[chat.ConversationID]uint64{}}
 	for id, c := range l.Conversations {
+		u.seqs[id] = c.Seq
 		if c.IsOpen() {
 			u.open[c.Customer] = id
 		}
@@ -56,7 +58,29 @@ func (u *Unit) Changes() Changes {
 		u.changes.Conversations = append(u.changes.Conversations, u.loaded.Conversations[id])
 	}
 	u.changes.tidy()
+	u.changes.gap = u.gap()
 	return u.changes
+}
+
+// gap returns an error unless the messages follow the last one of their
+// conversation without a gap, and its head will say so. It holds for engines that
+// cannot have a unique index on (conversation, seq), too.
+func (u *Unit) gap() error {
+	last := map[chat.ConversationID]uint64{}
+	for _, m := range u.changes.Messages {
+		if _, ok := last[m.Conversation]; !ok {
+			last[m.Conversation] = u.seqs[m.Conversation]
+		}
+		if last[m.Conversation]++; m.Seq != last[m.Conversation] || !u.touched[m.Conversation] {
+			return fmt.Errorf("%w: %w: message %d does not follow in conversation %s", ErrPermanent, chat.ErrConflict, m.Seq, m.Conversation)
+		}
+	}
+	for id, seq := range last {
+		if head := u.loaded.Conversations[id].Seq; head != seq {
+			return fmt.Errorf("%w: %w: conversation %s is at %d with messages up to %d", ErrPermanent, chat.ErrConflict, id, head, seq)
+		}
+	}
+	return nil
 }
 
 // Account returns an account of the Scope.
@@ -122,12 +146,26 @@ func (u *Unit) Touch(c *chat.Conversation) {
 	}
 }
 
-// Add stores a numbered message.
+// Add stores a numbered message of a conversation that is touched, too. Its
+// seq must be the next one.
 func (u *Unit) Add(m chat.Message) { u.changes.Messages = append(u.changes.Messages, m) }
 
 // Tell appends an event to an inbox; its number is taken at the commit.
 func (u *Unit) Tell(i chat.Inbox, e chat.Event, at time.Time) {
 	u.changes.Events = append(u.changes.Events, Event{Inbox: i, Body: e.Body(), At: at})
+}
+
+// Told lists the inboxes that events were appended to, each once.
+func (u *Unit) Told() []chat.Inbox {
+	var told []chat.Inbox
+	seen := map[chat.Inbox]bool{}
+	for _, e := range u.changes.Events {
+		if !seen[e.Inbox] {
+			seen[e.Inbox] = true
+			told = append(told, e.Inbox)
+		}
+	}
+	return told
 }
 
 // Agent returns an agent of the Scope to read and change; chat.ErrNotFound

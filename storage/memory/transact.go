@@ -29,6 +29,9 @@ func (s *Store) Transact(ctx context.Context, scope storage.Scope, decide func(*
 	if err := decide(u); err != nil {
 		return err
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	c := u.Changes()
 	if err := c.Storable(); err != nil {
 		return err
@@ -167,17 +170,6 @@ func (s *Store) unique(c storage.Changes) error {
 		}
 		open[h.Customer] = h.ID
 	}
-	seqs := map[headKey]map[uint64]bool{}
-	for _, m := range c.Messages {
-		k := headKey{m.Tenant, m.Conversation}
-		if seqs[k] == nil {
-			seqs[k] = map[uint64]bool{}
-		}
-		if seqs[k][m.Seq] || slices.ContainsFunc(s.messages[k], func(have chat.Message) bool { return have.Seq == m.Seq }) {
-			return fmt.Errorf("%w: %w: conversation %s has a message %d", storage.ErrPermanent, chat.ErrConflict, m.Conversation, m.Seq)
-		}
-		seqs[k][m.Seq] = true
-	}
 	return nil
 }
 
@@ -240,5 +232,8 @@ func (s *Store) write(c storage.Changes) {
 }
 
 func (s *Store) sessionsOf(a chat.Account) []storage.Session {
-	return slices.SortedFunc(maps.Values(s.sessions[a]), func(a, b storage.Session) int { return strings.Compare(a.Client, b.Client) })
+	list := make([]storage.Session, 0, len(s.sessions[a]))
+	list = slices.AppendSeq(list, maps.Values(s.sessions[a]))
+	slices.SortFunc(list, func(a, b storage.Session) int { return strings.Compare(a.Client, b.Client) })
+	return list
 }
