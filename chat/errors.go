@@ -31,6 +31,8 @@ const (
 	ReasonClosed    Reason = "closed"
 	// ReasonInternal is for input that storage can never take, whatever the sender does.
 	ReasonInternal Reason = "internal"
+	// ReasonBusy is only ever the error of a Reply: nothing is wrong, ask again later.
+	ReasonBusy Reason = "busy"
 )
 
 // ReasonOf maps an error to its wire reason; ok is false for errors that are
