@@ -199,10 +199,7 @@ func (p *peer) publish(topic string, qos byte, id uint16, payload any) {
 	p.t.Helper()
 	b, ok := payload.([]byte)
 	if !ok {
-		var err error
-		if b, err = json.Marshal(payload); err != nil {
-			p.t.Fatal(err)
-		}
+		b = encode(payload)
 	}
 	p.send(&packets.Publish{Topic: topic, QoS: qos, PacketID: id, Payload: b, Properties: &packets.Properties{}})
 }
@@ -221,13 +218,17 @@ func eventOf(incarnation string, n uint64) chat.Event {
 
 func raws(incarnation string, from, to uint64) (out []json.RawMessage) {
 	for n := from; n <= to; n++ {
-		b, err := json.Marshal(eventOf(incarnation, n))
-		if err != nil {
-			panic(err)
-		}
-		out = append(out, b)
+		out = append(out, encode(eventOf(incarnation, n)))
 	}
 	return out
+}
+
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return b
 }
 
 // notes collects what the callbacks were told.
