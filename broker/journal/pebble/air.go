@@ -11,38 +11,52 @@ import (
 // air carries announcements to the listeners, in order, from a goroutine of
 // its own. It holds 1024; what comes when it is full is lost, as the contract allows.
 type air struct {
-	queue chan journal.Announcement
+	queue chan announced
 	ended chan struct{}
 
 	mu        sync.Mutex
 	closed    bool
+	listeners []*listener // replaced, never changed
+}
+
+// announced is an announcement and who was there to hear it.
+type announced struct {
+	journal.Announcement
 	listeners []*listener
 }
 
 type listener struct {
-	fn    func(journal.Announcement)
-	calls sync.WaitGroup
+	fn      func(journal.Announcement)
+	stopped bool           // guarded by air.mu
+	calls   sync.WaitGroup // of fn; only added to before it is stopped
 }
 
 func (a *air) start() {
-	a.queue, a.ended = make(chan journal.Announcement, 1024), make(chan struct{})
+	a.queue, a.ended = make(chan announced, 1024), make(chan struct{})
 	go func() {
 		defer close(a.ended)
 		for what := range a.queue {
-			a.mu.Lock()
-			listeners := a.listeners
-			for _, l := range listeners {
-				l.calls.Add(1)
-			}
-			a.mu.Unlock()
-			for _, l := range listeners {
-				l.fn(what)
-				l.calls.Done()
+			for _, l := range what.listeners {
+				if a.begin(l) {
+					l.fn(what.Announcement)
+					l.calls.Done()
+				}
 			}
 		}
 	}()
 }
 
+func (a *air) begin(l *listener) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if l.stopped {
+		return false
+	}
+	l.calls.Add(1)
+	return true
+}
+
+// stop lets what was announced be heard, and ends.
 func (a *air) stop() {
 	a.mu.Lock()
 	if !a.closed {
@@ -55,17 +69,23 @@ func (a *air) stop() {
 
 // Announce implements journal.Journal.
 func (j *Journal) Announce(ctx context.Context, what journal.Announcement) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	a := &j.air
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
 		return journal.ErrClosed
 	}
+	if len(a.listeners) == 0 {
+		return nil
+	}
 	select {
-	case a.queue <- what:
+	case a.queue <- announced{what, a.listeners}:
 	default: // full: lost
 	}
-	return ctx.Err()
+	return nil
 }
 
 // Listen implements journal.Journal.
@@ -77,6 +97,7 @@ func (j *Journal) Listen(fn func(journal.Announcement)) (stop func()) {
 	a.listeners = append(slices.Clip(a.listeners), l)
 	return func() {
 		a.mu.Lock()
+		l.stopped = true
 		a.listeners = slices.DeleteFunc(slices.Clone(a.listeners), func(m *listener) bool { return m == l })
 		a.mu.Unlock()
 		l.calls.Wait()
