@@ -51,8 +51,9 @@ type Config struct {
 	// position is on disk before the event is acknowledged. When the process is
 	// killed between the two, the last few come again: keep them by Event.Event.
 	OnEvent func(chat.Event) error
-	// OnResync is called when the server's numbering began anew (a restored
-	// backup): what follows through OnEvent is the inbox from its beginning.
+	// OnResync is called when the server cannot go on from where we are: its
+	// numbering began anew (a restored backup), or what comes next was removed. What
+	// follows through OnEvent is the inbox from the beginning of what there is.
 	OnResync func() error
 	// OnQueueEvent makes an agent read the queues too. Their events come in order
 	// and once; OnGap tells when some are missing or the numbering began anew: fetch

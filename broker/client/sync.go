@@ -16,6 +16,8 @@ const (
 	// replyPatience is the time for an answer: it has QoS 0 and may get lost.
 	replyPatience = 10 * time.Second
 	replyCap      = time.Minute
+	// busyPause is the wait when the server is too busy to answer.
+	busyPause = 3 * time.Second
 	// pageEvents is how many events we ask for at once. It shrinks when no answer
 	// comes: a page of long texts may be more than the server may send us.
 	pageEvents = 100
@@ -93,8 +95,12 @@ func (n *connection) reply(payload []byte) error {
 			return err
 		}
 	case r.Error != nil:
-		n.c.log.Warn("server will not sync", "reason", r.Error.Reason, "detail", r.Error.Detail)
-		s.due = time.Now().Add(replyCap)
+		wait := replyCap
+		if r.Error.Reason == chat.ReasonBusy {
+			wait = busyPause
+		}
+		n.c.log.Warn("server will not sync now", "reason", r.Error.Reason, "wait", wait)
+		s.due, s.tries = time.Now().Add(wait), 0 // an answer did come: the page was not too large
 		return nil
 	}
 	for _, raw := range r.Events {
@@ -159,14 +165,12 @@ func (n *connection) synced() {
 
 // restart forgets the place, because the server's numbering began anew.
 func (n *connection) restart() error {
-	n.c.log.Warn("the server's numbering began anew", "last", n.place(ownInbox).id())
+	n.c.log.Warn("the server cannot go on from our place", "last", n.place(ownInbox).id())
 	if n.c.cfg.OnResync != nil {
 		if err := n.c.cfg.OnResync(); err != nil {
 			return fmt.Errorf("start anew: %w", err)
 		}
 	}
-	old := n.place(ownInbox)
-	n.drop(func(p place) bool { return p.incarnation == old.incarnation })
 	n.move(ownInbox, "")
 	n.c.sync.anew = true
 	return nil

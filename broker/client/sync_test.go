@@ -108,7 +108,13 @@ func TestRefusedSyncIsTriedLater(t *testing.T) {
 		cfg, _ := testConfig(f)
 		start(t, cfg)
 		p := f.accept().welcome(false)
-		p.reply(chat.Reply{ID: p.request().ID, Error: &chat.Refusal{Reason: chat.ReasonInternal}})
+		p.reply(chat.Reply{ID: p.request().ID, Error: &chat.Refusal{Reason: chat.ReasonBusy}})
+		p.quiet(busyPause - time.Second)
+		r := p.request()
+		if r.Limit != pageEvents {
+			t.Errorf("asked for %d, want as much as before", r.Limit)
+		}
+		p.reply(chat.Reply{ID: r.ID, Error: &chat.Refusal{Reason: chat.ReasonInternal}})
 		p.quiet(replyCap - time.Second)
 		p.ackRequest(0x97)
 		p.quiet(replyPatience - time.Second)
@@ -188,6 +194,25 @@ func TestAnotherIncarnationBeginsAnew(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestRemovedEventsAreNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		cfg, notes := testConfig(f)
+		cfg.From.Own = "k-5"
+		start(t, cfg)
+		p := f.accept().welcome(false)
+		r := p.request()
+		p.event(10) // not yet stored when the answer was made
+		p.quiet(time.Second)
+		p.reply(chat.Reply{ID: r.ID, Resync: true, Events: raws("k", 8, 9), Last: "k-9"})
+		p.acked(10)
+		if d := cmp.Diff(ids("k", 8, 10), notes.seen()); d != "" || notes.resyncs != 1 {
+			t.Errorf("%d resyncs; %s", notes.resyncs, d)
+		}
+		p.quiet(time.Minute)
+	})
 }
 
 func TestEventOfAnOldIncarnationIsDropped(t *testing.T) {
