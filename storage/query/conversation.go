@@ -49,12 +49,13 @@ func (q *Queries) Conversation(ctx context.Context, t chat.Tenant, id chat.Conve
 }
 
 // What a listing can be restricted by. The states are spelled as in the partial
-// indexes, so that the planner can see which serves: conversation_waiting,
-// conversation_held, conversation_open; else conversation_customer, conversation_since.
+// indexes, so that the planner can see which may serve: conversation_waiting with a
+// queue, conversation_held with a holder, else conversation_unresolved,
+// conversation_customer or conversation_since.
 const (
 	headsOf        = `SELECT ` + HeadColumns + ` FROM conversation WHERE tenant = $1 AND (since, id) > ($2, $3)`
-	headsWaiting   = ` AND state = 'waiting'`
-	headsHeld      = ` AND state = 'held'`
+	headsWaiting   = ` AND state = 'waiting'` + headsOpen
+	headsHeld      = ` AND state = 'held'` + headsOpen
 	headsResolved  = ` AND state = 'resolved'`
 	headsOpen      = ` AND state IN ('waiting', 'held')`
 	headsUnheld    = ` AND state IN ('waiting', 'resolved')`

@@ -87,6 +87,7 @@ CREATE INDEX conversation_waiting ON conversation (tenant, queue, since, id) WHE
 CREATE INDEX conversation_held ON conversation (tenant, holder, since, id) WHERE state = 'held';
 CREATE INDEX conversation_customer ON conversation (tenant, customer, since, id);
 CREATE INDEX conversation_since ON conversation (tenant, since, id);
+CREATE INDEX conversation_unresolved ON conversation (tenant, since, id) WHERE state IN ('waiting', 'held');
 
 -- Partitioned by month, so that a year can be moved away whole. That a seq is
 -- taken once is held by the lock on the conversation: an index cannot span partitions without at.

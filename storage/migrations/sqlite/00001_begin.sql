@@ -86,6 +86,7 @@ CREATE INDEX conversation_waiting ON conversation (tenant, queue, since, id) WHE
 CREATE INDEX conversation_held ON conversation (tenant, holder, since, id) WHERE state = 'held';
 CREATE INDEX conversation_customer ON conversation (tenant, customer, since, id);
 CREATE INDEX conversation_since ON conversation (tenant, since, id);
+CREATE INDEX conversation_unresolved ON conversation (tenant, since, id) WHERE state IN ('waiting', 'held');
 
 CREATE TABLE message (
 	tenant       text    NOT NULL,
