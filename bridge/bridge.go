@@ -70,6 +70,7 @@ type Bridge struct {
 	keeper    *keeper
 	publisher *publisher
 	figures   *figures
+	drain     time.Duration // how long Run goes on publishing what was committed
 }
 
 // New returns a bridge that does nothing until Run.
@@ -83,7 +84,7 @@ func New(c Config) *Bridge {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	b := &Bridge{Config: c, figures: newFigures(), input: newInput()}
+	b := &Bridge{Config: c, figures: newFigures(), input: newInput(), drain: drainTimeout}
 	b.leases = newLeases(c)
 	b.publisher = newPublisher(c, b.leases, b.figures)
 	b.answerer = newAnswerer(c)
@@ -164,7 +165,7 @@ func (b *Bridge) Run(ctx context.Context, ready func()) error {
 	close(b.answerer.queue)
 	close(b.keeper.done)
 	b.publisher.close()
-	late := time.AfterFunc(drainTimeout, endPublishing)
+	late := time.AfterFunc(b.drain, endPublishing)
 	defer late.Stop()
 	backWork.Wait()
 	if err != nil {

@@ -282,9 +282,7 @@ func (c *committer) fenced(ctx context.Context, steps []step) error {
 	var failed []error
 	for _, s := range steps {
 		s.loaded = false
-		if c.leases.valid(s.lease) {
-			failed = append(failed, c.leases.verify(ctx, s.lease))
-		}
+		failed = append(failed, c.leases.verify(ctx, s.lease))
 	}
 	return errors.Join(failed...)
 }

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -128,7 +129,7 @@ func (d *decision) customerSays(it *item) (storage.Said, error) {
 	case c == nil:
 		c, change = chat.Open(it.fresh, a, "", chat.DefaultQueue, at), "open"
 	}
-	c.CustomerName = d.nameOf(a)
+	c.CustomerName = cmp.Or(d.u.Account(a).Name, c.CustomerName, a.Subject) // as the newest token calls the customer
 	done := d.add(it, c, c.CustomerName)
 	if change != "" {
 		d.u.TellHead(c, "", at)
@@ -136,14 +137,6 @@ func (d *decision) customerSays(it *item) (storage.Said, error) {
 		d.assign = true
 	}
 	return done, nil
-}
-
-// nameOf is how a customer is called: as the newest token does, else by the id.
-func (d *decision) nameOf(a chat.Account) string {
-	if name := d.u.Account(a).Name; name != "" {
-		return name
-	}
-	return a.Subject
 }
 
 // add numbers what was said, stores it and tells everybody who is owed it.
@@ -234,12 +227,7 @@ func (d *decision) agentAnd(it *item, do chat.Verb) (*chat.Agent, *chat.Conversa
 	return agent, c, chat.May(it.account(), do, c)
 }
 
-func agentName(a *chat.Agent) string {
-	if a.Name != "" {
-		return a.Name
-	}
-	return a.ID
-}
+func agentName(a *chat.Agent) string { return cmp.Or(a.Name, a.ID) }
 
 func (d *decision) audit(it *item, action string, c chat.ConversationID, detail string) {
 	d.u.Audit(storage.Audit{

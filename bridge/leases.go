@@ -114,8 +114,11 @@ func (l *leases) drop(h holding) {
 	}
 }
 
-// verify asks storage whether h is still ours, and drops it when not.
+// verify renews h if it is still ours, and drops it when storage says it is not.
 func (l *leases) verify(ctx context.Context, h holding) error {
+	if !l.valid(h) {
+		return nil // given back, or lapsed: not to be taken again by way of a renewal
+	}
 	err := l.claim(ctx, h.Name, h.Epoch)
 	if errors.Is(err, storage.ErrFenced) {
 		l.drop(h)

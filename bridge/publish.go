@@ -67,6 +67,8 @@ type publisher struct {
 	now     func() time.Time
 	leases  *leases
 	figures *figures
+	// markAfter is how long an event may be in the journal and not marked.
+	markAfter time.Duration
 
 	wake    chan struct{} // one token for a worker each
 	marks   chan struct{} // holds one: something waits to be marked
@@ -95,7 +97,7 @@ type stream struct {
 
 func newPublisher(c Config, l *leases, f *figures) *publisher {
 	return &publisher{
-		journal: c.Journal, store: c.Store, log: c.Log, now: c.Now, leases: l, figures: f,
+		journal: c.Journal, store: c.Store, log: c.Log, now: c.Now, leases: l, figures: f, markAfter: markAfter,
 		wake: make(chan struct{}, publishWorkers), marks: make(chan struct{}, 1), closing: make(chan struct{}),
 	}
 }
@@ -195,7 +197,7 @@ func (p *publisher) tend(ctx context.Context) {
 			p.mark(allPartitions)
 		case <-p.marks:
 			if due == nil {
-				due = time.After(markAfter)
+				due = time.After(p.markAfter)
 			}
 		case <-due:
 			due = nil
@@ -247,16 +249,11 @@ func (p *publisher) partition(ctx context.Context, n int, look, mark bool) (agai
 	s.lease = lease
 	ctx, cancel := p.leases.bound(ctx, lease)
 	defer cancel()
-	full := false
 	if look {
-		if full, err = p.publish(ctx, n, s); err != nil {
-			return true, err
-		}
+		again, err = p.publish(ctx, n, s)
 	}
-	if mark || full || len(s.pending) >= markMost || p.closed() {
-		if err := p.markPublished(ctx, s); err != nil {
-			return true, err
-		}
+	if mark || again || len(s.pending) >= markMost || p.closed() {
+		err = errors.Join(err, p.markPublished(ctx, s))
 	}
 	if len(s.pending) > 0 {
 		select {
@@ -264,7 +261,7 @@ func (p *publisher) partition(ctx context.Context, n int, look, mark bool) (agai
 		default:
 		}
 	}
-	return full, nil
+	return again, err
 }
 
 // publish appends the next events that are not in the journal yet; full is
