@@ -101,20 +101,26 @@ func (l *link) Write(p []byte) (int, error) { return l.out.Write(p) }
 
 // Unlock ends a packet and writes it.
 func (l *link) Unlock() {
-	defer l.wmu.Unlock()
-	if l.out.Len() == 0 {
-		return
-	}
-	err := l.SetWriteDeadline(time.Now().Add(writePatience))
-	if err == nil {
-		_, err = l.Conn.Write(l.out.Bytes())
-	}
-	l.out.Reset()
+	wrote, err := l.flush()
+	l.wmu.Unlock()
 	if err != nil {
 		l.fail(broken("write", err))
-		return
+	} else if wrote {
+		l.beat.PacketSent()
 	}
-	l.beat.PacketSent()
+}
+
+// flush writes what was gathered. The caller has the turn.
+func (l *link) flush() (wrote bool, err error) {
+	if l.out.Len() == 0 {
+		return false, nil
+	}
+	defer l.out.Reset()
+	if err := l.SetWriteDeadline(time.Now().Add(writePatience)); err != nil {
+		return false, err
+	}
+	_, err = l.Conn.Write(l.out.Bytes())
+	return true, err
 }
 
 // send writes packets in one piece.
