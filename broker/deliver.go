@@ -1,0 +1,435 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"holdline/broker/journal"
+	"holdline/broker/topics"
+)
+
+// Message is one message on its way out, shared by everybody who gets it.
+type Message struct {
+	Seq        uint64 // 0 for one that is not in the journal
+	Topic      string // the full name
+	Payload    []byte
+	Properties []byte // to forward, as MQTT 5 writes them
+	Expires    time.Time
+
+	origin string // the session it came from
+	once   bool   // never more than QoS 0
+	frames [frames]atomic.Pointer[[]byte]
+}
+
+// frames is how many ways there are to write a message: by protocol version,
+// QoS and mount.
+const frames = 8
+
+// Frame returns what make made for the same i before, or calls it. It lets a
+// transport encode a message once for many connections.
+func (m *Message) Frame(i int, make func() []byte) []byte {
+	if p := m.frames[i].Load(); p != nil {
+		return *p
+	}
+	b := make()
+	m.frames[i].Store(&b)
+	return b
+}
+
+func (m *Message) bytes() int { return len(m.Topic) + len(m.Payload) + len(m.Properties) + 64 }
+
+// messageOf an entry.
+func messageOf(e *journal.Entry) *Message {
+	m := &Message{Seq: e.Seq, Topic: e.Topic, Payload: e.Payload, Expires: e.Expires, origin: e.Client}
+	m.Properties, m.once = splitOnce(e.Properties)
+	return m
+}
+
+// Delivery is a message for one client.
+type Delivery struct {
+	*Message
+	ID  uint16 // 0 for QoS 0
+	QoS byte
+	Dup bool // it may have been sent to this session before
+	// Subs are the subscription identifiers it matched.
+	Subs []uint32
+}
+
+// delivery is the receiving side of a session. Session.mu guards it.
+//
+// A session is live when everything up to what the follower has routed was
+// handed to it: the follower then hands it what comes. When there is no room, or a
+// subscription changed, it falls behind: a pump reads on from next, when there is
+// room, until it is live again. Nothing waits in memory for a session but what is in its window.
+type delivery struct {
+	live   bool
+	queued bool   // waits for a pump, or is with one
+	next   uint64 // looked at up to here
+	sent   uint64 // the newest entry handed to this or an earlier connection
+	resent uint64 // entries up to here may have been sent by an earlier connection
+	// maybe bounds how many of these there can be: the window of that connection.
+	// It matters after a crash, when what was sent is not known exactly.
+	maybe   int
+	skip    []uint64 // acknowledged already, ahead of older ones; ascending
+	window  window
+	pending []Delivery // handed over, not yet taken; from head on
+	head    int
+	bytes   int      // of pending
+	woken   bool     // the link was told since the last Take
+	tossed  *Message // the last one, where subscriptions overlap: it comes once
+}
+
+// end forgets what was not taken, and settles how far the session got.
+func (d *delivery) end(b *Broker) {
+	if d.live {
+		d.live = false
+		d.next = max(d.next, b.routed.Load())
+	} else {
+		b.count.replaying.Add(-1)
+	}
+	d.pending, d.head, d.bytes, d.tossed = nil, 0, 0, nil
+}
+
+// cursor is the place up to which everything is done; s.mu is held.
+func (s *Session) cursor() uint64 {
+	d := &s.deliver
+	if first, ok := d.window.first(); ok {
+		return first - 1
+	}
+	if d.live {
+		return max(d.next, s.b.routed.Load())
+	}
+	return d.next
+}
+
+// ahead lists what was acknowledged beyond the cursor; s.mu is held.
+func (s *Session) ahead() []uint64 {
+	d := &s.deliver
+	list := d.window.ahead()
+	for _, seq := range d.skip {
+		if seq > d.next {
+			list = append(list, seq)
+		}
+	}
+	return list
+}
+
+// match finds how a message is to be delivered; ok is false when it is not.
+// s.mu is held.
+func (s *Session) match(m *Message, only *subscription) (qos byte, ids []uint32, ok bool) {
+	if only != nil && !s.overlap {
+		if !s.wants(m, only) {
+			return 0, nil, false
+		}
+		return s.grade(m, only.QoS), identifiers(nil, only), true
+	}
+	for _, sub := range s.subs {
+		if !slices.ContainsFunc(sub.full, func(f string) bool { return topics.Match(f, m.Topic) }) || !s.wants(m, sub) {
+			continue
+		}
+		qos, ids, ok = max(qos, sub.QoS), identifiers(ids, sub), true // [MQTT-3.3.4-2]
+	}
+	return s.grade(m, qos), ids, ok
+}
+
+// wants reports whether a message that a subscription matches is for it.
+func (s *Session) wants(m *Message, sub *subscription) bool {
+	switch {
+	case sub.NoLocal && m.origin == s.origin: // [MQTT-3.8.3-3]
+		return false
+	case m.Seq == 0:
+		return sub.until == 0
+	case m.Seq <= sub.from, sub.until != 0 && m.Seq > sub.until:
+		return false
+	case sub.QoS == 0 || m.once:
+		return m.Seq > s.began // nobody is owed what was said while nobody listened
+	}
+	return true
+}
+
+func (s *Session) grade(m *Message, granted byte) byte {
+	if m.Seq == 0 || m.once {
+		return 0
+	}
+	return min(granted, 1)
+}
+
+func identifiers(ids []uint32, sub *subscription) []uint32 {
+	if sub.ID == 0 {
+		return ids
+	}
+	return append(ids, sub.ID) // [MQTT-3.3.4-4]
+}
+
+// offer hands a routed entry to a live session. It reports whether the link is
+// to be woken.
+func (s *Session) offer(m *Message, sub *subscription) (wake bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := &s.deliver
+	if s.closed || !d.live || m.Seq <= d.next {
+		return false
+	}
+	qos, ids, ok := s.match(m, sub)
+	if ok && !s.put(m, qos, ids) {
+		s.fallBehind(m.Seq - 1)
+		return false
+	}
+	d.next = m.Seq
+	if !ok || d.woken {
+		return false
+	}
+	d.woken = true
+	return true
+}
+
+// fallBehind makes a pump necessary; s.mu is held.
+func (s *Session) fallBehind(at uint64) {
+	d := &s.deliver
+	if d.live {
+		d.live = false
+		s.b.count.replaying.Add(1)
+	}
+	d.next = at
+}
+
+// toss hands over a message that is not in the journal. It is lost when the
+// client does not keep up.
+func (s *Session) toss(m *Message, sub *subscription) (wake bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := &s.deliver
+	if s.closed || d.tossed == m {
+		return false
+	}
+	if s.overlap {
+		d.tossed = m
+	}
+	qos, ids, ok := s.match(m, sub)
+	if !ok {
+		return false
+	}
+	if !s.put(m, qos, ids) {
+		s.b.count.droppedQoS0.Add(1)
+		return false
+	}
+	if d.woken {
+		return false
+	}
+	d.woken = true
+	return true
+}
+
+// put hands one message over, when there is room; s.mu is held.
+func (s *Session) put(m *Message, qos byte, ids []uint32) bool {
+	d := &s.deliver
+	n := m.bytes()
+	if d.bytes+n > pendingBytes && d.head < len(d.pending) {
+		return false
+	}
+	out := Delivery{Message: m, QoS: qos, Subs: ids}
+	if qos > 0 {
+		if !d.window.fits(m.Seq) {
+			return false
+		}
+		d.window.add(m.Seq)
+		out.ID = packetID(m.Seq)
+		if m.Seq <= d.resent && d.maybe > 0 {
+			out.Dup = true // [MQTT-3.3.1-1]
+			d.maybe--
+		}
+	}
+	if d.head > 0 && len(d.pending) == cap(d.pending) {
+		n := copy(d.pending, d.pending[d.head:])
+		clear(d.pending[n:])
+		d.pending, d.head = d.pending[:n], 0
+	}
+	d.pending = append(d.pending, out)
+	d.bytes += n
+	return true
+}
+
+// Take moves deliveries to dst, at most about so many bytes of them. It is
+// called by the connection's one writer.
+func (s *Session) Take(dst []Delivery, bytes int) []Delivery {
+	s.mu.Lock()
+	d := &s.deliver
+	n := len(dst)
+	for d.head < len(d.pending) && bytes > 0 {
+		p := &d.pending[d.head]
+		bytes -= p.bytes()
+		d.bytes -= p.bytes()
+		if p.QoS > 0 {
+			d.sent = max(d.sent, p.Seq)
+		}
+		dst = append(dst, *p)
+		*p = Delivery{}
+		d.head++
+	}
+	if d.head == len(d.pending) {
+		d.pending, d.head = d.pending[:0], 0
+		if cap(d.pending) > smallWindow {
+			d.pending = nil
+		}
+		d.woken = false
+	}
+	s.b.count.delivered.Add(uint64(len(dst) - n))
+	queue := s.wantsPump()
+	s.mu.Unlock()
+	if queue {
+		s.b.pumps.add(s)
+	}
+	return dst
+}
+
+// Acknowledge takes the client's PUBACK. Ids of nothing in flight are ignored.
+func (s *Session) Acknowledge(id uint16) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || !s.deliver.window.ack(id) {
+		return
+	}
+	s.b.count.confirmed.Add(1)
+	s.unsaved++
+	if s.durable && (!s.dirty || s.unsaved == checkpointAcks) {
+		s.dirty = true
+		s.b.checkpoints.add(s, s.unsaved >= checkpointAcks)
+	}
+}
+
+// Drop says that a delivery that was taken cannot be sent: too large for the
+// client, or expired. It counts as done.
+func (s *Session) Drop(d Delivery) {
+	s.b.count.skipped.Add(1)
+	if d.QoS == 0 {
+		return
+	}
+	s.Acknowledge(d.ID)
+	s.refill()
+}
+
+// refill asks for a pump when the session is behind and has room.
+func (s *Session) refill() {
+	s.mu.Lock()
+	queue := s.wantsPump()
+	s.mu.Unlock()
+	if queue {
+		s.b.pumps.add(s)
+	}
+}
+
+// wantsPump reports, once, that the session should be queued for a pump; s.mu is held.
+func (s *Session) wantsPump() bool {
+	d := &s.deliver
+	if s.closed || d.live || d.queued || s.room() == 0 {
+		return false
+	}
+	d.queued = true
+	return true
+}
+
+// room is how many entries a pump may bring; s.mu is held.
+func (s *Session) room() int {
+	d := &s.deliver
+	if d.bytes >= pendingBytes/2 {
+		return 0
+	}
+	return d.window.room()
+}
+
+// pump brings a session that is behind up to one page further. It reports
+// whether to go on.
+func (s *Session) pump(ctx context.Context) (again bool) {
+	s.mu.Lock()
+	d := &s.deliver
+	after, filters, revision, room := d.next, s.filters, s.revision, min(s.room(), pageEntries)
+	if s.closed || d.live || room == 0 {
+		d.queued = false
+		s.mu.Unlock()
+		return false
+	}
+	s.mu.Unlock()
+
+	page := journal.Page{Through: s.b.routing.Load()}
+	if len(filters) > 0 {
+		var err error
+		if page, err = s.b.j.Read(ctx, filters, after, room); err != nil {
+			s.pumpFailed(ctx, err)
+			return false
+		}
+	}
+
+	s.mu.Lock()
+	if s.closed {
+		d.queued = false
+		s.mu.Unlock()
+		return false
+	}
+	if s.revision != revision {
+		s.mu.Unlock()
+		return true // read with filters that are no longer right
+	}
+	full := s.take(page)
+	switch {
+	case !full && d.next >= s.b.routing.Load():
+		d.live = true
+		s.b.count.replaying.Add(-1)
+		again = false
+	default:
+		again = !full && s.room() > 0
+	}
+	d.queued = again
+	wake := d.head < len(d.pending) && !d.woken
+	d.woken = d.woken || wake
+	s.mu.Unlock()
+	if wake {
+		s.link.Wake()
+	}
+	return again
+}
+
+// take hands over what a page brought; full is true when it did not all fit.
+// s.mu is held.
+func (s *Session) take(page journal.Page) (full bool) {
+	d := &s.deliver
+	for _, e := range page.Entries {
+		if e.Seq <= d.next {
+			continue
+		}
+		for len(d.skip) > 0 && d.skip[0] < e.Seq {
+			d.skip = d.skip[1:]
+		}
+		if len(d.skip) == 0 || d.skip[0] != e.Seq {
+			m := messageOf(e)
+			if qos, ids, ok := s.match(m, nil); ok && !s.put(m, qos, ids) {
+				return true
+			}
+		}
+		d.next = e.Seq
+	}
+	d.next = max(d.next, page.Through)
+	return false
+}
+
+// pumpFailed ends a session whose place is gone; anything else is the journal's
+// trouble, and the connection ends so that the client comes back.
+func (s *Session) pumpFailed(ctx context.Context, err error) {
+	s.mu.Lock()
+	s.deliver.queued = false
+	lost := errors.Is(err, journal.ErrTruncated)
+	s.lost = s.lost || lost
+	closed := s.closed
+	s.mu.Unlock()
+	switch {
+	case ctx.Err() != nil || closed:
+	case lost:
+		s.b.Log.WarnContext(ctx, "session was away longer than the journal is kept", "device", s.mount.Client)
+		s.link.Close(SessionLost)
+	default:
+		s.b.Log.ErrorContext(ctx, "journal cannot be read", "device", s.mount.Client, "err", err)
+		s.link.Close(Unavailable)
+	}
+}
