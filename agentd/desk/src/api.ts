@@ -66,13 +66,6 @@ export const api: Api = {
     }
   },
   conversation: (id) => json<Conversation>('GET', conversationPath(id)),
-  async resolved(after) {
-    const r = await json<{ conversations: Conversation[] | null; next?: string }>(
-      'GET',
-      '/conversations' + query({ state: 'resolved', limit: 30, after }),
-    )
-    return { conversations: r.conversations ?? [], next: r.next ?? '' }
-  },
   async messages(id, before, limit) {
     const r = await json<{ messages: Message[] | null; more: boolean }>(
       'GET',

@@ -12,7 +12,6 @@ export interface Api {
   setIntent(intent: Intent): Promise<Agent>
   desk(): Promise<{ snapshot: Snapshot; serverTime: number | null }>
   conversation(id: string): Promise<Conversation>
-  resolved(after: string): Promise<{ conversations: Conversation[]; next: string }>
   messages(id: string, before: number | null, limit: number): Promise<{ messages: Message[]; more: boolean }>
 }
 

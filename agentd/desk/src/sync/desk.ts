@@ -10,11 +10,11 @@ import { pruned, withHead, withMessage, without, withSnapshot } from './heads.ts
 import type { Link, OpenLink } from './link.ts'
 import type { Box, Item } from './outbox.ts'
 import { Sender } from './sender.ts'
-import { initial, Store } from './state.ts'
+import { type DeskState, initial, Store } from './state.ts'
 import { Threads } from './threads.ts'
 import type { Timers } from './timers.ts'
 import { uuidv7 } from './uuid.ts'
-import { type Action, type Conversation, type Intent, messageOf, type Session, type WireEvent } from './wire.ts'
+import { type Action, type Conversation, type Intent, type Message, messageOf, type Session, type Snapshot, type WireEvent } from './wire.ts'
 
 export interface DeskOptions {
   api: Api
@@ -32,6 +32,10 @@ export interface DeskOptions {
 export type SignIn = { ok: true } | { ok: false; why: 'wrong' | 'limited' | 'unreachable' | 'failed'; seconds: number | null }
 
 const deviceKey = 'holdline.device'
+/** So many resolved conversations are remembered. */
+const maxRecent = 20
+/** How often a conversation that a colleague holds is looked at. */
+const pace = 4_000
 
 export class Desk {
   readonly store = new Store()
@@ -44,6 +48,7 @@ export class Desk {
   private link: Link | null = null
   private live = false
   private reach = 0
+  private following = 0
   private starting = 0
   private readonly asking = new Set<string>()
   /** What this window gives back, until the head says so: losing it is no news. */
@@ -144,7 +149,7 @@ export class Desk {
 
   private begin(s: Session): void {
     keep(this.o.box, deviceKey, s.device)
-    this.store.set({ ...initial, phase: 'desk', me: s.agent, seen: readSeen(this.o.box, s.agent.id) })
+    this.store.set({ ...initial, phase: 'desk', me: s.agent, ...readBox(this.o.box, s.agent.id) })
     this.sender.open(this.o.box, s.agent.id)
     this.o.claim?.()
     this.dialer.start(s)
@@ -154,6 +159,7 @@ export class Desk {
     this.dialer.stop(!expired)
     this.cut()
     this.threads.clear()
+    this.follow(null)
     this.sender.close()
     this.store.set({ ...initial, phase, expired })
   }
@@ -167,9 +173,8 @@ export class Desk {
     return snapshot
   }
 
-  private takeSnapshot(s: { me: Session['agent']; conversations: Conversation[] }): void {
-    const before = this.store.state.heads
-    const { heads, gone } = withSnapshot(before, s.conversations)
+  private takeSnapshot(s: Snapshot): void {
+    const { heads, gone } = withSnapshot(this.store.state.heads, s.conversations, s.more ?? false)
     // Those that are not open any more are forgotten, unless somebody looks at
     // them or wants something of them: then their true head is asked for.
     const wanted = gone.filter((id) => this.store.state.threads.has(id) || this.sender.items.some((i) => i.conversation === id))
@@ -193,7 +198,7 @@ export class Desk {
       this.sender.settleSaid([message])
       if (fresh) {
         this.store.set({ heads: withMessage(this.store.state.heads, message) })
-        if (!this.store.state.heads.has(message.conversation)) void this.loadHead(message.conversation)
+        this.meet(message)
       }
       this.threads.live(message)
       if (fresh && message.from.role === 'customer') this.store.notify({ kind: 'message', message })
@@ -201,6 +206,12 @@ export class Desk {
     if (fresh && e.type === 'conversation' && e.conversation && e.head) {
       this.takeHead({ ...e.head, conversation: e.conversation }, true)
     }
+  }
+
+  /** meet asks for the head of a conversation whose first words came alone. Mostly the head follows at once. */
+  private meet(m: Message): void {
+    const unknown = () => !this.store.state.heads.has(m.conversation)
+    if (unknown()) this.o.timers.setTimeout(() => unknown() && this.live && void this.loadHead(m.conversation), 500)
   }
 
   private takeHead(c: Conversation, tell: boolean): void {
@@ -211,13 +222,20 @@ export class Desk {
     const after = heads.get(c.conversation)!
     this.settleByEffect(after)
     this.threads.check(c.conversation)
-    if (!tell) return
     const mine = before?.state === 'held' && before.agent?.id === this.me()
     const isMine = after.state === 'held' && after.agent?.id === this.me()
+    if (mine && after.state === 'resolved') this.remember(c.conversation)
+    if (!tell) return
     if (!mine && isMine && !after.accepted) this.store.notify({ kind: 'assigned', conversation: c.conversation })
     if (mine && !isMine && !this.released.delete(c.conversation) && after.state !== 'resolved') {
       this.store.notify({ kind: 'taken-away', conversation: c.conversation })
     }
+  }
+
+  private remember(id: string): void {
+    const recent = [id, ...this.store.state.recent.filter((r) => r !== id)].slice(0, maxRecent)
+    this.store.set({ recent })
+    keep(this.o.box, recentKey(this.me()), JSON.stringify(recent))
   }
 
   /**
@@ -332,6 +350,22 @@ export class Desk {
   show(id: string | null): void {
     this.threads.show(id)
     if (id && !this.store.state.heads.has(id)) void this.loadHead(id)
+    this.follow(id)
+  }
+
+  /**
+   * follow keeps what a colleague holds fresh while one looks at it: what is
+   * said there goes to the colleague's inbox, not to the queue's.
+   */
+  private follow(id: string | null): void {
+    this.o.timers.clear(this.following)
+    if (!id) return
+    this.following = this.o.timers.setTimeout(async () => {
+      const c = this.store.state.heads.get(id)
+      const following = this.following
+      if (this.live && c?.state === 'held' && c.agent?.id !== this.me()) await this.loadHead(id)
+      if (following === this.following) this.follow(id)
+    }, pace)
   }
 
   /** reload tries again what failed to load. */
@@ -352,19 +386,9 @@ export class Desk {
     keep(this.o.box, seenKey(this.me()), JSON.stringify(Object.fromEntries(seen)))
   }
 
-  /** loadPast loads the resolved conversations: the first page, or the next. */
-  async loadPast(fromStart: boolean): Promise<void> {
-    const past = this.store.state.past
-    if (past.status === 'loading' || (!fromStart && !past.next)) return
-    this.store.set({ past: { ...past, status: 'loading' } })
-    try {
-      const page = await this.o.api.resolved(fromStart ? '' : past.next)
-      for (const c of page.conversations) this.takeHead(c, false)
-      const ids = [...new Set([...(fromStart ? [] : past.ids), ...page.conversations.map((c) => c.conversation)])]
-      this.store.set({ past: { status: 'ready', ids, next: page.next } })
-    } catch {
-      this.store.set({ past: { ...this.store.state.past, status: 'failed' } })
-    }
+  /** loadRecent fetches the heads of the conversations last worked on here. */
+  loadRecent(): void {
+    for (const id of this.store.state.recent) if (!this.store.state.heads.has(id)) void this.loadHead(id)
   }
 
   private send(what: Pick<Item, 'kind' | 'conversation' | 'text' | 'do'>): boolean {
@@ -405,13 +429,22 @@ export class Desk {
 }
 
 const seenKey = (agent: string) => 'holdline.seen.' + agent
+const recentKey = (agent: string) => 'holdline.recent.' + agent
 
-function readSeen(box: Box, agent: string): ReadonlyMap<string, number> {
-  try {
-    const o = JSON.parse(box.getItem(seenKey(agent)) ?? '{}') as Record<string, unknown>
-    return new Map(Object.entries(o).filter((e): e is [string, number] => typeof e[1] === 'number'))
-  } catch {
-    return new Map()
+/** readBox is what the last page of this agent left behind. Rubbish counts as nothing. */
+function readBox(box: Box, agent: string): Pick<DeskState, 'seen' | 'recent'> {
+  const read = (key: string): unknown => {
+    try {
+      return JSON.parse(box.getItem(key) ?? 'null')
+    } catch {
+      return null
+    }
+  }
+  const seen = Object.entries(read(seenKey(agent)) ?? {}).filter((e): e is [string, number] => typeof e[1] === 'number')
+  const recent = read(recentKey(agent))
+  return {
+    seen: new Map(seen),
+    recent: Array.isArray(recent) ? recent.filter((r) => typeof r === 'string').slice(0, maxRecent) : [],
   }
 }
 

@@ -52,15 +52,17 @@ export function withMessage(heads: Heads, m: Message): Heads {
 /**
  * withSnapshot takes over what the server holds. An open conversation that the
  * snapshot lacks is not open any more: it is returned in gone (and kept, for
- * whoever looks at it, until its true head is known). Resolved ones stay.
+ * whoever looks at it, until its true head is known). Resolved ones stay. A
+ * partial snapshot lacks open ones too: then nothing is gone.
  */
-export function withSnapshot(heads: Heads, all: readonly Conversation[]): { heads: Heads; gone: string[] } {
+export function withSnapshot(heads: Heads, all: readonly Conversation[], partial = false): { heads: Heads; gone: string[] } {
   const next = new Map(heads)
   const present = new Set<string>()
   for (const c of all) {
     present.add(c.conversation)
     next.set(c.conversation, newer(next.get(c.conversation), c))
   }
+  if (partial) return { heads: next, gone: [] }
   const gone = [...next.values()].filter((c) => c.state !== 'resolved' && !present.has(c.conversation))
   return { heads: next, gone: gone.map((c) => c.conversation) }
 }

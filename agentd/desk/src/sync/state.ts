@@ -34,8 +34,8 @@ export interface DeskState {
   seen: ReadonlyMap<string, number>
   /** Heads that could not be had, by conversation: an HTTP status, 0 for no answer. */
   missing: ReadonlyMap<string, number>
-  /** The list of resolved conversations, loaded page by page. */
-  past: { status: 'idle' | 'loading' | 'ready' | 'failed'; ids: readonly string[]; next: string }
+  /** The last conversations that were worked on here and are resolved now, newest first. */
+  recent: readonly string[]
   /** The server's clock minus the browser's, in ms. */
   skew: number
 }
@@ -55,7 +55,7 @@ export const initial: DeskState = {
   durable: true,
   seen: new Map(),
   missing: new Map(),
-  past: { status: 'idle', ids: [], next: '' },
+  recent: [],
   skew: 0,
 }
 

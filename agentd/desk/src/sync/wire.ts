@@ -94,6 +94,8 @@ export interface Snapshot {
   queues: { id: string }[]
   conversations: Conversation[]
   events: { own: string; queues: Record<string, string> }
+  /** There are more open conversations than fit into one snapshot. */
+  more?: boolean
 }
 
 /** The server's bound on the text of one message, in UTF-8 bytes. */

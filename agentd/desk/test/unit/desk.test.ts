@@ -6,7 +6,7 @@ import { Desk } from '../../src/sync/desk.ts'
 import type { LinkEvents, Published } from '../../src/sync/link.ts'
 import type { Notice } from '../../src/sync/state.ts'
 import type { Conversation, Message, Snapshot, WireEvent } from '../../src/sync/wire.ts'
-import { ann, Clock, conversation, headEvent, held, MemoryBox, message, messageEvent, rest, session, snapshot } from './fakes.ts'
+import { ann, Clock, conversation, headEvent, held, MemoryBox, message, messageEvent, rest, session, snapshot, tick } from './fakes.ts'
 
 /** A desk on a server that is one object the test can turn the knobs of. */
 function desk(box = new MemoryBox()) {
@@ -21,7 +21,7 @@ function desk(box = new MemoryBox()) {
     sessions: 0,
   }
   const answer = async <T>(value: () => T): Promise<T> => {
-    await rest()
+    await tick()
     if (server.down) throw new ApiError(0, 'no connection')
     if (!server.signedIn) throw new ApiError(401, 'sign in')
     return value()
@@ -41,7 +41,6 @@ function desk(box = new MemoryBox()) {
       if (!c) throw new ApiError(404, 'no such conversation')
       return c
     }),
-    resolved: () => answer(() => ({ conversations: [], next: '' })),
     messages: (id, before, limit) => answer(() => {
       const all = (server.messages.get(id) ?? []).filter((m) => before === null || m.seq < before)
       return { messages: all.slice(-limit), more: all.length > limit }
@@ -123,7 +122,7 @@ test('a reply is pending until its own event and is never shown twice', async ()
   server.messages.set('c1', [message('c1', 1)])
   await online()
   d.show('c1')
-  await rest(); await rest()
+  await rest()
   d.say('c1', 'hello')
   const sent = link().sent[0]!
   assert.deepEqual({ ...sent.body, id: '' }, { id: '', conversation: 'c1', text: 'hello', epoch: 3 })
@@ -259,6 +258,60 @@ test('an open conversation that is gone from the snapshot leaves the list', asyn
   link().on.up()
   await clock.pass(10)
   assert.deepEqual([...state().heads.keys()], ['c1'])
+})
+
+test('a snapshot that says it is not all of it takes nothing away', async () => {
+  const { online, clock, link, state, server } = desk()
+  server.snapshot = snapshot({ conversations: [held('c1', 3), conversation('c2')] })
+  await online()
+  link().on.down('lost')
+  server.snapshot = snapshot({ conversations: [held('c1', 3)], more: true })
+  await clock.pass(1_000)
+  link().on.up()
+  await clock.pass(10)
+  assert.deepEqual([...state().heads.keys()], ['c1', 'c2'])
+})
+
+test('a conversation whose first words came alone is looked up', async () => {
+  const { online, push, clock, state, server } = desk()
+  await online()
+  server.heads.set('c1', conversation('c1'))
+  await push(messageEvent('k1-1', message('c1', 1)), 'queue/main/event')
+  assert.equal(state().heads.size, 0)
+  await clock.pass(600)
+  assert.equal(state().heads.get('c1')?.state, 'waiting')
+})
+
+test('what a colleague holds is followed while one looks at it, and no longer', async () => {
+  const { d, online, clock, state, server } = desk()
+  const ben = { role: 'agent' as const, id: 'ben', name: 'Ben' }
+  server.snapshot = snapshot({ conversations: [held('c1', 1, { agent: ben })] })
+  server.messages.set('c1', [message('c1', 1)])
+  await online()
+  d.show('c1')
+  await clock.pass(10)
+  server.messages.set('c1', [message('c1', 1), message('c1', 2)])
+  server.heads.set('c1', held('c1', 1, { agent: ben, last_seq: 2 }))
+  await clock.pass(6_000)
+  assert.equal(state().threads.get('c1')!.messages.length, 2)
+  d.show(null)
+  server.heads.set('c1', held('c1', 1, { agent: ben, last_seq: 3 }))
+  await clock.pass(60_000)
+  assert.equal(state().heads.get('c1')!.last_seq, 2)
+})
+
+test('what was resolved here is remembered over a reload', async () => {
+  const a = desk()
+  a.server.snapshot = snapshot({ conversations: [held('c1', 3)] })
+  await a.online()
+  await a.push(headEvent('k1-1', held('c1', 4, { state: 'resolved' })))
+  assert.deepEqual(a.state().recent, ['c1'])
+  const b = desk(a.box)
+  b.server.heads.set('c1', held('c1', 4, { state: 'resolved' }))
+  await b.online()
+  b.d.loadRecent()
+  await b.clock.pass(10)
+  assert.equal(b.state().heads.get('c1')?.state, 'resolved')
 })
 
 test('a hole in a thread is loaded, also when its message never came', async () => {

@@ -39,9 +39,12 @@ export class Clock implements Timers {
   }
 }
 
-/** rest lets the promises that can be kept be kept: a few answers that wait for each other. */
+/** tick is the time one answer takes. */
+export const tick = (): Promise<void> => new Promise((done) => void setImmediate(done))
+
+/** rest lets everything come to rest: a few answers that wait for each other. */
 export async function rest(): Promise<void> {
-  for (let i = 0; i < 8; i++) await new Promise((done) => setImmediate(done))
+  for (let i = 0; i < 8; i++) await tick()
 }
 
 export class MemoryBox implements Box {

@@ -1,0 +1,1 @@
+(function(){let e=/* @__PURE__ */ new Map;self.onmessage=t=>{let n=t.data;switch(n.do){case`once`:e.set(n.id,setTimeout(()=>{e.delete(n.id),self.postMessage(n.id)},n.ms));return;case`every`:e.set(n.id,setInterval(()=>self.postMessage(n.id),n.ms));return;case`clear`:clearTimeout(e.get(n.id)),clearInterval(e.get(n.id)),e.delete(n.id)}}})();
