@@ -84,49 +84,51 @@ func (c *Changes) Storable() error {
 		return c.gap
 	}
 	for _, a := range c.Accounts {
-		if err := storable("account", a.Name); err != nil {
+		if err := storable("account", nil, a.Name); err != nil {
 			return err
 		}
 	}
 	for _, h := range c.Conversations {
-		if err := storable("conversation", string(h.Tenant), string(h.ID), string(h.Customer.Role), h.Customer.Subject,
-			h.CustomerName, string(h.Queue), h.Holder, h.HolderName); err != nil {
+		if err := storable("conversation",
+			[]string{string(h.Tenant), string(h.ID), string(h.Customer.Role), h.Customer.Subject, string(h.Queue), h.Holder},
+			h.CustomerName, h.HolderName, string(h.LastFrom)); err != nil {
 			return err
 		}
 	}
 	for _, m := range c.Messages {
-		if err := storable("message", string(m.Tenant), string(m.Conversation), string(m.ID),
-			string(m.From.Role), m.From.Subject, m.Name, string(m.Kind)); err != nil {
+		if err := storable("message", []string{string(m.Tenant), string(m.Conversation)},
+			string(m.ID), string(m.From.Role), m.From.Subject, m.Name, string(m.Kind)); err != nil {
 			return err
 		}
 	}
 	for _, n := range c.Said {
-		if err := storable("id", string(n.Key.ID), n.Key.Account.Subject, string(n.Said.Conversation)); err != nil {
+		if err := storable("id", []string{string(n.Key.Account.Tenant), string(n.Key.Account.Role), n.Key.Account.Subject, string(n.Key.ID)},
+			string(n.Said.Conversation)); err != nil {
 			return err
 		}
 	}
 	for _, e := range c.Events {
-		if err := storable("inbox", string(e.Inbox.Tenant), e.Inbox.Kind, e.Inbox.Name); err != nil {
+		if err := storable("inbox", []string{string(e.Inbox.Tenant), e.Inbox.Kind, e.Inbox.Name}); err != nil {
 			return err
 		}
 	}
 	for _, s := range c.Sessions {
-		if err := storable("session", s.Client, s.Node); err != nil {
+		if err := storable("session", []string{s.Client, s.Node}); err != nil {
 			return err
 		}
 	}
 	for _, j := range c.Jobs {
-		if err := storable("job", j.ID, j.Kind); err != nil {
+		if err := storable("job", []string{j.ID, j.Kind}); err != nil {
 			return err
 		}
 	}
 	for _, id := range c.Cancelled {
-		if err := storable("job", id); err != nil {
+		if err := storable("job", []string{id}); err != nil {
 			return err
 		}
 	}
 	for _, a := range c.Audit {
-		if err := storable("audit", string(a.Tenant), a.Actor, a.Action, a.Object, a.Detail); err != nil {
+		if err := storable("audit", []string{string(a.Tenant), a.Object}, a.Actor, a.Action, a.Detail); err != nil {
 			return err
 		}
 	}
@@ -135,8 +137,8 @@ func (c *Changes) Storable() error {
 
 // Storable is Changes.Storable for a credential and the audit line of its change.
 func (c Credential) Storable(by Audit) error {
-	if err := storable("audit", string(by.Tenant), by.Actor, by.Action, by.Object, by.Detail); err != nil {
+	if err := storable("audit", []string{string(by.Tenant), by.Object}, by.Actor, by.Action, by.Detail); err != nil {
 		return err
 	}
-	return storable("agent", string(c.Agent.Tenant), c.Agent.ID, c.Agent.Name, string(c.Agent.Intent), c.PasswordHash)
+	return storable("agent", []string{string(c.Agent.Tenant), c.Agent.ID}, c.Agent.Name, string(c.Agent.Intent), c.PasswordHash)
 }

@@ -62,39 +62,50 @@ func sorted[T comparable](list []T, order func(a, b T) int) []T {
 
 func (s Scope) storable() error {
 	for _, a := range s.Accounts {
-		if err := storable("account", string(a.Tenant), string(a.Role), a.Subject); err != nil {
+		if err := storable("account", []string{string(a.Tenant), string(a.Role), a.Subject}); err != nil {
 			return err
 		}
 	}
 	for _, k := range s.Said {
-		if err := storable("id", string(k.Account.Tenant), string(k.Account.Role), k.Account.Subject, string(k.ID)); err != nil {
+		if err := storable("id", []string{string(k.Account.Tenant), string(k.Account.Role), k.Account.Subject, string(k.ID)}); err != nil {
 			return err
 		}
 	}
 	for _, id := range s.Conversations {
-		if err := storable("conversation", string(s.ConversationsOf), string(id)); err != nil {
+		if err := storable("conversation", []string{string(s.ConversationsOf), string(id)}); err != nil {
 			return err
 		}
 	}
 	for _, k := range s.Agents {
-		if err := storable("agent", string(k.Tenant), k.ID); err != nil {
+		if err := storable("agent", []string{string(k.Tenant), k.ID}); err != nil {
 			return err
 		}
 	}
 	for _, k := range s.Nodes {
-		if err := storable("node", k.Node); err != nil {
+		if err := storable("node", []string{k.Node}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// storable returns ErrPermanent unless every text is UTF-8 without U+0000,
-// which a Postgres text column refuses and SQLite would take: both engines take the same.
-func storable(what string, texts ...string) error {
-	for _, s := range texts {
-		if !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0 {
-			return fmt.Errorf("%w: %s holds U+0000 or is not UTF-8", ErrPermanent, what)
+// MaxKeyBytes bounds every text that is part of a key or an index. Postgres
+// refuses an index row of some 2700 bytes; both engines refuse the same.
+const MaxKeyBytes = 1024
+
+// storable returns ErrPermanent unless every key is short and every key and text is
+// UTF-8 without U+0000, which a Postgres text column refuses and SQLite would take.
+func storable(what string, keys []string, texts ...string) error {
+	for _, s := range keys {
+		if len(s) > MaxKeyBytes {
+			return fmt.Errorf("%w: %s has a key of more than %d bytes", ErrPermanent, what, MaxKeyBytes)
+		}
+	}
+	for _, list := range [2][]string{keys, texts} {
+		for _, s := range list {
+			if !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0 {
+				return fmt.Errorf("%w: %s holds U+0000 or is not UTF-8", ErrPermanent, what)
+			}
 		}
 	}
 	return nil

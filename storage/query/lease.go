@@ -39,6 +39,24 @@ func (q *Queries) Claim(ctx context.Context, name, holder string, known uint64, 
 	return l, nil
 }
 
+const (
+	// Advance is the fence of storage.Advance and the position in one: it changes one row, or the lease has moved on.
+	Advance = `
+	UPDATE lease
+	SET journal = $1, seq = $2
+	WHERE name = $3 AND holder = $4 AND epoch = $5 AND journal = $6 AND seq = $7 AND holder <> ''`
+	// Holds finds a lease that is still the caller's.
+	Holds = `SELECT 1 FROM lease WHERE name = $1 AND holder = $2 AND epoch = $3 AND holder <> ''`
+)
+
+// AdvanceArgs are the parameters of Advance.
+func AdvanceArgs(a storage.Advance) []any {
+	return []any{int64(a.To.Journal), int64(a.To.Seq), a.Lease.Name, a.Lease.Holder, int64(a.Lease.Epoch), int64(a.From.Journal), int64(a.From.Seq)}
+}
+
+// HoldsArgs are the parameters of Holds.
+func HoldsArgs(l storage.Lease) []any { return []any{l.Name, l.Holder, int64(l.Epoch)} }
+
 // yield keeps the row: the epoch must grow for ever, and the position stays.
 const yield = `UPDATE lease SET holder = '', until = 0 WHERE name = $1 AND holder = $2 AND epoch = $3`
 

@@ -103,8 +103,8 @@ func (q *Queries) Configuration(ctx context.Context, t chat.Tenant) (storage.Con
 // configure changes no row unless the revision is the next one; two at once meet in the primary key.
 const configure = `
 	INSERT INTO configuration (tenant, revision, at, actor, body)
-	SELECT $1, $2, $3, $4, $5
-	WHERE (SELECT coalesce(max(revision), 0) FROM configuration WHERE tenant = $1) = $2 - 1`
+	SELECT cast($1 AS text), cast($2 AS bigint), $3, $4, $5
+	WHERE (SELECT coalesce(max(revision), 0) FROM configuration WHERE tenant = cast($1 AS text)) = cast($2 AS bigint) - 1`
 
 // Configure stores the next revision.
 func (q *Queries) Configure(ctx context.Context, t chat.Tenant, c storage.Configuration) error {

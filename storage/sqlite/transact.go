@@ -9,6 +9,7 @@ import (
 
 	"holdline/chat"
 	"holdline/storage"
+	"holdline/storage/query"
 )
 
 // attempts bounds how often a transaction is tried that another process keeps
@@ -71,19 +72,9 @@ func pause(ctx context.Context, attempt int) error {
 	}
 }
 
-const (
-	// advance is the fence and the position in one.
-	advance = `
-	UPDATE lease
-	SET journal = $1, seq = $2
-	WHERE name = $3 AND holder = $4 AND epoch = $5 AND journal = $6 AND seq = $7 AND holder <> ''`
-	holds = `SELECT 1 FROM lease WHERE name = $1 AND holder = $2 AND epoch = $3 AND holder <> ''`
-)
-
 func fence(ctx context.Context, t *tx, scope storage.Scope) error {
 	for _, a := range scope.Advance {
-		n, err := t.Exec(ctx, advance, int64(a.To.Journal), int64(a.To.Seq),
-			a.Lease.Name, a.Lease.Holder, int64(a.Lease.Epoch), int64(a.From.Journal), int64(a.From.Seq))
+		n, err := t.Exec(ctx, query.Advance, query.AdvanceArgs(a)...)
 		if err != nil {
 			return err
 		}
@@ -102,7 +93,7 @@ func fence(ctx context.Context, t *tx, scope storage.Scope) error {
 // held is ErrFenced unless the lease is the caller's.
 func held(ctx context.Context, t *tx, l storage.Lease) error {
 	found := false
-	err := t.Query(ctx, holds, []any{l.Name, l.Holder, int64(l.Epoch)}, func(queryRow) error { found = true; return nil })
+	err := t.Query(ctx, query.Holds, query.HoldsArgs(l), func(queryRow) error { found = true; return nil })
 	if err == nil && !found {
 		err = fmt.Errorf("lease %s: %w", l.Name, storage.ErrFenced)
 	}

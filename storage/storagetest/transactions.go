@@ -268,6 +268,21 @@ func poison(f *fixture) {
 		err = f.PutAgent(f.ctx, storage.Credential{Agent: chat.Agent{Tenant: "main", ID: bad}}, true, storage.Audit{})
 		f.wantErr("PutAgent with an id of "+what, err, storage.ErrPermanent)
 	}
+	// A client id may have 65535 bytes, and is part of a key.
+	for size, want := range map[int]error{storage.MaxKeyBytes: nil, storage.MaxKeyBytes + 1: storage.ErrPermanent, 65535: storage.ErrPermanent} {
+		random := rand.NewChaCha8([32]byte{}) // nothing that compresses
+		client := make([]byte, size)
+		for i := range client {
+			client[i] = byte('0' + random.Uint64()%64)
+		}
+		err := f.Transact(f.ctx, storage.Scope{Accounts: []chat.Account{ada}}, func(u *storage.Unit) error {
+			u.PutSession(storage.Session{Account: ada, Client: string(client), Node: "n1", Up: true})
+			return nil
+		})
+		if !errors.Is(err, want) {
+			f.Errorf("Transact with a client of %d bytes = %v, want %v", size, err, want)
+		}
+	}
 	f.noTrace(grace)
 }
 

@@ -128,7 +128,7 @@ CREATE TABLE event (
 	PRIMARY KEY (tenant, kind, name, n)
 );
 
-CREATE INDEX event_at ON event USING brin (at);
+CREATE INDEX event_at ON event (at);
 
 -- The events not yet published: a row here is that state.
 CREATE TABLE outbox (

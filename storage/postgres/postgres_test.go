@@ -1,0 +1,27 @@
+package postgres_test
+
+import (
+	"log/slog"
+	"testing"
+
+	"holdline/storage"
+	"holdline/storage/postgres"
+	"holdline/storage/postgres/pgtest"
+	"holdline/storage/storagetest"
+)
+
+func open(t testing.TB, url string) *postgres.Store {
+	t.Helper()
+	s, err := postgres.Open(t.Context(), url, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func TestContract(t *testing.T) {
+	storagetest.Run(t, func(t *testing.T) storage.Store {
+		return open(t, pgtest.Database(t, postgres.Migrate))
+	})
+}
