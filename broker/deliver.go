@@ -402,7 +402,7 @@ func (s *Session) take(page journal.Page) (full bool) {
 		for len(d.skip) > 0 && d.skip[0] < e.Seq {
 			d.skip = d.skip[1:]
 		}
-		if len(d.skip) == 0 || d.skip[0] != e.Seq {
+		if done := len(d.skip) > 0 && d.skip[0] == e.Seq; !done && e.Refused == nil {
 			m := messageOf(e)
 			if qos, ids, ok := s.match(m, nil); ok && !s.put(m, qos, ids) {
 				return true

@@ -17,6 +17,9 @@ func (b *Broker) follow(batch []*journal.Entry) {
 	last := batch[len(batch)-1].Seq
 	b.routing.Store(last)
 	for _, e := range batch {
+		if e.Refused != nil {
+			continue // a note for the bridge, not a publish
+		}
 		var m *Message
 		for _, to := range b.index.match(e.Topic, &b.finding) {
 			if m == nil {

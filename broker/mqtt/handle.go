@@ -141,8 +141,11 @@ func (c *conn) puback(body []byte) error {
 			return err
 		}
 	}
-	// Whatever its reason code, it ends the delivery [MQTT-4.4.0-2].
-	c.session.Acknowledge(binary.BigEndian.Uint16(body))
+	id := binary.BigEndian.Uint16(body)
+	if id == 0 {
+		return violation("packet identifier 0")
+	}
+	c.session.Acknowledge(id) // whatever the reason code: it ends the delivery [MQTT-4.4.0-2]
 	return nil
 }
 
@@ -173,11 +176,13 @@ func (c *conn) subscribe(body []byte) error {
 	// mochi does not look at the reserved bits, and reads past the end when the
 	// options of the last filter are missing.
 	for len(rest) > 0 {
-		_, n, err := field(rest)
-		if err != nil {
+		filter, n, err := field(rest)
+		switch {
+		case err != nil:
 			return err
-		}
-		if len(rest) == n {
+		case len(filter) == 0: // [MQTT-4.7.3-1]
+			return malformed("empty filter")
+		case len(rest) == n:
 			return malformed("a filter without options")
 		}
 		if o := rest[n]; o&0xc0 != 0 || o&3 == 3 || o&0x30 == 0x30 || c.version != 5 && o > 2 { // [MQTT-3.8.3-5]

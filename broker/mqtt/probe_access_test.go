@@ -21,6 +21,8 @@ const probeSay = `{"id":"m-1","text":"hi"}`
 // TestProbeForgedTokensDoNotConnect: each of them, under both versions.
 func TestProbeForgedTokensDoNotConnect(t *testing.T) {
 	b := startOwn(t)
+	b.anonymous = false
+	b.Restart()
 	other, err := token.NewKeys([]byte(strings.Repeat("x", token.MinKeyBytes)), nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -382,4 +384,18 @@ func TestProbeReceiveMaximumOfTheServer(t *testing.T) {
 	}
 	t.Logf("%d of %d acknowledged, then %s", acked, messages, ended)
 	wire.Open(t, b.Addr, b.Customer(wire.V5, "eve", "phone")).Alive()
+
+	// A 3.1.1 client cannot know the limit: it is slowed down, never cut off.
+	old := wire.Open(t, b.Addr, b.Customer(wire.V311, "old", "phone"))
+	all = all[:0]
+	for i := range messages {
+		all = append(all, wire.Packet{Type: wire.Publish, QoS: 1, ID: uint16(i + 1), Topic: "up/message",
+			Payload: fmt.Appendf(nil, `{"id":"m-%d","text":"hi"}`, i)}.Encode(wire.V311)...)
+	}
+	if err := old.Bytes(all); err != nil {
+		t.Fatal(err)
+	}
+	for i := range messages {
+		probePuback(t, old, uint16(i+1))
+	}
 }

@@ -38,9 +38,10 @@ type probeBroker struct {
 	Keys    *token.Keys
 	Journal journal.Journal // nil when it is a peer
 
-	t    testing.TB
-	dir  string
-	stop func()
+	t         testing.TB
+	dir       string
+	anonymous bool
+	stop      func()
 }
 
 // startProbe starts a broker for one test, which ends it.
@@ -62,7 +63,7 @@ func startOwn(t testing.TB) *probeBroker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &probeBroker{t: t, dir: filepath.Join(t.TempDir(), "journal"), Keys: keys}
+	b := &probeBroker{t: t, dir: filepath.Join(t.TempDir(), "journal"), Keys: keys, anonymous: true}
 	b.start()
 	t.Cleanup(func() { b.stop() })
 	return b
@@ -86,7 +87,7 @@ func (b *probeBroker) start() {
 	if err != nil {
 		b.t.Fatalf("broker: %v", err)
 	}
-	server := mqtt.NewServer(mqtt.Config{Broker: engine, Addr: "127.0.0.1:0", AllowAnonymous: true, Log: log})
+	server := mqtt.NewServer(mqtt.Config{Broker: engine, Addr: "127.0.0.1:0", AllowAnonymous: b.anonymous, Log: log})
 	if err := server.Listen(b.t.Context()); err != nil {
 		b.t.Fatalf("listen: %v", err)
 	}
