@@ -251,6 +251,9 @@ func (s *Session) Begin() {
 	if old != nil {
 		old.link.Close(TakenOver)
 	}
+	if s.b.stopping.Load() || s.b.broken.Load() {
+		s.link.Close(ShuttingDown) // it came after the others were told
+	}
 }
 
 // begin is Begin with s.mu held.

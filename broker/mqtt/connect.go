@@ -159,13 +159,13 @@ func (c *conn) admit(p *packets.Packet) error {
 	return nil
 }
 
-// identify finds out who it is. A password is a token and must be right; the
-// user name decides nothing.
+// identify finds out who it is. A password is a token and must be right. The
+// user name decides nothing, but whoever gives one does not come as nobody.
 func (c *conn) identify(in *packets.ConnectParams) (broker.Identity, error) {
 	switch {
-	case in.PasswordFlag && len(in.Password) > 0:
+	case len(in.Password) > 0:
 		return c.srv.broker.Authenticate(string(in.Password), c.id, time.Now())
-	case c.anonymous:
+	case c.anonymous && !in.PasswordFlag && !in.UsernameFlag:
 		return broker.Identity{Mount: topics.Mount{Client: c.id}}, nil
 	}
 	return broker.Identity{}, &turnAway{packets.ErrNotAuthorized, oldForbidden, "no token; send one as password", "token"}

@@ -66,12 +66,13 @@ func (c *conn) publish(first byte, body []byte) error {
 	if err != nil {
 		return err
 	}
-	if p.Retain && c.version == 5 {
-		// Retain Available was 0. The inbox tells as well, for the log of the client.
-		_ = c.session.Publish(c.ctx, &p)
+	err = c.session.Publish(c.ctx, &p)
+	if p.Retain && (c.version == 5 || c.tree) {
+		// MQTT 5 was told Retain Available 0. An account on 3.1.1 learns it from its
+		// inbox; who has none must not believe that something was retained.
 		return broker.ErrRetain
 	}
-	return c.session.Publish(c.ctx, &p)
+	return err
 }
 
 // publishHead decodes a PUBLISH; the payload is what is left of body.

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -82,25 +83,30 @@ func (c *conn) Acked(acks []broker.Ack) {
 		switch {
 		case a.Err == nil:
 			o.out = appendPuback(o.out, a.ID)
-		case c.version == 5:
+		case c.version == 5 && (broker.Final(a.Err) || errors.Is(a.Err, broker.ErrBusy)):
 			o.out = append(o.out, c.negativePuback(a)...)
 		case broker.Final(a.Err):
 			o.out = appendPuback(o.out, a.ID) // the inbox tells: MQTT 3.1.1 cannot say no
 		default:
 			// Without an acknowledgement the client sends again, on its next connection
 			// [MQTT-4.4.0-1]. What comes after must not be acknowledged either.
-			o.end(nil)
+			o.end(c.disconnect(goodbye(a.Err)))
 			return
 		}
 	}
 	o.acked = true
 }
 
-// answer queues a packet that answers the client.
+// answer queues a packet that answers the client. One that is larger than the
+// client takes cannot be sent, and nothing else would be an answer [MQTT-3.1.2-24].
 func (c *conn) answer(packet []byte) {
 	o := &c.outbound
 	o.mu.Lock()
-	if !o.dead && !o.closing {
+	switch {
+	case o.dead || o.closing:
+	case c.largest > 0 && len(packet) > c.largest:
+		o.end(nil)
+	default:
 		o.out = append(o.out, packet...)
 	}
 	o.mu.Unlock()
