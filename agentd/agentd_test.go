@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -398,76 +396,4 @@ func TestABrokenStoreIsLeftInPeaceAndThenUsed(t *testing.T) {
 			t.Errorf("failures %d, want %d", s.Failures, b.tried.Load())
 		}
 	})
-}
-
-// TestManyInstancesOneOwner lets three processes deal at once while customers
-// come, agents resolve, and desks come and go.
-func TestManyInstancesOneOwner(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { manyInstances(t, newWorld(t), 300) })
-}
-
-func manyInstances(t *testing.T, w *world, customers int) {
-	const agents, capacity = 7, 4
-	for i := range agents {
-		id := fmt.Sprintf("a%d", i)
-		w.hire(id, capacity)
-		w.session(id, "desk", 1, true)
-	}
-	all, _ := w.run(3)
-	var mu sync.Mutex
-	var ids []chat.ConversationID
-	var coming sync.WaitGroup
-	for part := range 6 {
-		coming.Go(func() {
-			for i := part; i < customers; i += 6 {
-				id := w.wait(fmt.Sprintf("c%04d", i), time.Now())
-				mu.Lock()
-				ids = append(ids, id)
-				mu.Unlock()
-				w.wake()
-			}
-		})
-	}
-	coming.Wait()
-	resolved := 0
-	for step := 0; resolved < customers; step++ {
-		if step > 1000 {
-			t.Fatalf("after %d steps %d of %d are resolved", step, resolved, customers)
-		}
-		for id, a := range w.agents() {
-			if a.Load > capacity {
-				t.Fatalf("%s holds %d, has room for %d", id, a.Load, capacity)
-			}
-		}
-		held, err := w.store.Conversations(t.Context(), storage.ConversationQuery{Tenant: "main", States: []chat.State{chat.Held}, Limit: 500})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, c := range held {
-			w.change(c.ID, func(c *chat.Conversation) error { return c.Resolve(time.Now()) })
-			resolved++
-		}
-		w.wake()
-		time.Sleep(25 * time.Millisecond)
-	}
-	for _, id := range ids {
-		if c := w.conversation(id); c.Epoch != 2 {
-			t.Errorf("conversation %s has epoch %d, want 2: one owner, then resolved", id, c.Epoch)
-		}
-		if got := w.audits(string(id)); !slices.Equal(got, []string{"assign"}) {
-			t.Errorf("conversation %s: %v, want one assignment", id, got)
-		}
-	}
-	var sum, lost uint64
-	for _, d := range all {
-		s := d.Stats()
-		sum, lost = sum+s.Assigned, lost+s.Lost
-		if s.Failures != 0 {
-			t.Errorf("%d rounds failed", s.Failures)
-		}
-	}
-	if sum != uint64(customers) {
-		t.Errorf("%d assignments counted, want %d", sum, customers)
-	}
-	t.Logf("%d assigned by three, %d lost to somebody faster", sum, lost)
 }

@@ -34,7 +34,7 @@ func (d *Agentd) deal(ctx context.Context, agents []chat.Agent) (again bool, err
 			given, err = assign(u, d.Tenant, p, d.actor, d.Now().UTC())
 			return err
 		})
-		if errors.Is(err, chat.ErrConflict) {
+		if errors.Is(err, chat.ErrConflict) && !errors.Is(err, storage.ErrPermanent) {
 			d.lost.Add(uint64(len(p)))
 			return true, nil
 		}

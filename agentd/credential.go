@@ -145,7 +145,7 @@ func CheckPassword(id, password string) error {
 		return -1
 	}, lower)
 	switch {
-	case len(id) >= 3 && strings.Contains(lower, strings.ToLower(id)):
+	case len(id) >= 4 && strings.Contains(lower, strings.ToLower(id)):
 		fault("contains the sign-in name")
 	case letters == "" || slices.Contains(common, letters):
 		fault("is one of the first that anybody would try")

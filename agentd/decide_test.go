@@ -209,3 +209,13 @@ func TestABatchThatIsNotTheLastKeepsTheJob(t *testing.T) {
 		t.Errorf("cancelled %v; a crash now would leave the rest with an agent who is gone", ch.Cancelled)
 	}
 }
+
+func TestOneThatWasTakenDoesNotHoldUpTheOthers(t *testing.T) {
+	taken, free := waitingSince("1", time.Hour), waitingSince("2", time.Minute)
+	taken.Assign("eve", "Eve")
+	u := unitOf([]chat.Agent{able("ann", 0)}, nil, taken, free)
+	given, err := assign(u, "main", plan{{"1", "ann", 1}, {"2", "ann", 1}}, "agentd", noon)
+	if err != nil || len(given) != 1 || free.Holder != "ann" || taken.Holder != "eve" {
+		t.Errorf("given %+v, %v; holders %q and %q, want only the free one given to ann", given, err, taken.Holder, free.Holder)
+	}
+}

@@ -23,10 +23,13 @@ type world struct {
 	t       *testing.T
 	store   storage.Store
 	journal journal.Journal
+	open    func() storage.Store // of each agentd; store when nil
 }
 
-func newWorld(t *testing.T) *world {
-	w := &world{t, smemory.New(), jmemory.New()}
+func newWorld(t *testing.T) *world { return worldOn(t, smemory.New()) }
+
+func worldOn(t *testing.T, s storage.Store) *world {
+	w := &world{t: t, store: s, journal: jmemory.New()}
 	t.Cleanup(func() {
 		w.journal.Close()
 		w.store.Close()
@@ -45,7 +48,11 @@ func (w *world) run(n int) (all []*agentd.Agentd, stop func()) {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	var running sync.WaitGroup
 	for i := range n {
-		d := agentd.New(agentd.Config{Node: fmt.Sprintf("n%d", i), Store: w.store, Journal: w.journal})
+		store := w.store
+		if w.open != nil {
+			store = w.open()
+		}
+		d := agentd.New(agentd.Config{Node: fmt.Sprintf("n%d", i), Store: store, Journal: w.journal})
 		all = append(all, d)
 		ready := make(chan struct{})
 		running.Go(func() {
@@ -80,8 +87,12 @@ func (w *world) transact(s storage.Scope, decide func(*storage.Unit) error) {
 // session does what the bridge does when a session of an agent comes or goes.
 func (w *world) session(agent, client string, epoch uint64, up bool) {
 	w.t.Helper()
+	w.sessionAt(agent, client, epoch, up, time.Now().UTC())
+}
+
+func (w *world) sessionAt(agent, client string, epoch uint64, up bool, now time.Time) {
+	w.t.Helper()
 	a := account(chat.AgentRole, agent)
-	now := time.Now().UTC()
 	w.transact(storage.Scope{Accounts: []chat.Account{a}}, func(u *storage.Unit) error {
 		u.PutSession(storage.Session{Account: a, Client: client, Node: "b", Epoch: epoch, Up: up, Changed: now})
 		if slices.ContainsFunc(u.Sessions(a), func(s storage.Session) bool { return s.Up }) {
