@@ -7,7 +7,6 @@ import (
 
 const (
 	backoffBase = time.Second
-	backoffCap  = time.Minute
 	// stable is how long a link must live before the next cut counts as the first.
 	stable = time.Minute
 )
@@ -16,6 +15,7 @@ const (
 // full and not a few percent because a thousand phones lose the same tower at
 // the same moment.
 type backoff struct {
+	cap   time.Duration
 	tries int
 	rand  func() float64 // in [0, 1)
 }
@@ -25,7 +25,7 @@ func (b *backoff) next(lived time.Duration) time.Duration {
 	if lived >= stable {
 		b.tries = 0
 	}
-	limit := doubled(backoffBase, b.tries, backoffCap)
+	limit := doubled(backoffBase, b.tries, b.cap)
 	b.tries++
 	return time.Duration(b.random() * float64(limit))
 }

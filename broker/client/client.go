@@ -77,6 +77,7 @@ type Config struct {
 	ReceiveMaximum uint16        // 16
 	SessionExpiry  time.Duration // 14 days
 	KeepAlive      time.Duration // 240 s
+	BackoffCap     time.Duration // 60 s: the longest wait before a reconnect; 15 min suits the background
 
 	rand func() float64 // for tests
 }
@@ -143,6 +144,7 @@ func New(cfg Config) (*Client, error) {
 	defaulted(&cfg.ReceiveMaximum, 16)
 	defaulted(&cfg.SessionExpiry, 14*24*time.Hour)
 	defaulted(&cfg.KeepAlive, 240*time.Second)
+	defaulted(&cfg.BackoffCap, time.Minute)
 	fault(cfg.OutboxLimit < 0 || cfg.Window < 0, "outbox limit %d, window %d: less than nothing", cfg.OutboxLimit, cfg.Window)
 	fault(cfg.KeepAlive < 0 || cfg.KeepAlive > math.MaxUint16*time.Second, "keep-alive %s: not in 0 to 65535 s", cfg.KeepAlive)
 	fault(cfg.SessionExpiry < 0 || cfg.SessionExpiry > math.MaxUint32*time.Second, "session expiry %s: not in 0 to 136 years", cfg.SessionExpiry)

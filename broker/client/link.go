@@ -49,9 +49,9 @@ type link struct {
 	once sync.Once
 	why  *Ended // before dead is closed
 
-	// wmu is the turn to write: it is held during the write, which has a deadline.
-	wmu sync.Mutex
-	out bytes.Buffer
+	// turn is held by the one who writes, during the write, which has a deadline.
+	turn chan struct{}
+	out  bytes.Buffer
 
 	mu      sync.Mutex
 	lastID  uint16
@@ -68,6 +68,7 @@ func newLink(conn net.Conn, receiveMaximum uint16) *link {
 		Conn: conn, in: bufio.NewReader(conn),
 		arrived: make(chan inbound, int(receiveMaximum)+slack),
 		dead:    make(chan struct{}),
+		turn:    make(chan struct{}, 1),
 		lastID:  otherIDs - 1,
 		waiting: map[uint16]chan<- packets.ControlPacket{},
 	}
@@ -94,7 +95,7 @@ func (l *link) Read(p []byte) (int, error) {
 }
 
 // Lock begins a packet.
-func (l *link) Lock() { l.wmu.Lock() }
+func (l *link) Lock() { l.turn <- struct{}{} }
 
 // Write adds to the packet; Unlock sends it, so that it leaves in one piece.
 func (l *link) Write(p []byte) (int, error) { return l.out.Write(p) }
@@ -102,7 +103,7 @@ func (l *link) Write(p []byte) (int, error) { return l.out.Write(p) }
 // Unlock ends a packet and writes it.
 func (l *link) Unlock() {
 	wrote, err := l.flush()
-	l.wmu.Unlock()
+	<-l.turn
 	if err != nil {
 		l.fail(broken("write", err))
 	} else if wrote {

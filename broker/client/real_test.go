@@ -132,7 +132,7 @@ type phone struct {
 // config is a client with a token for who and device.
 func (h *house) config(who chat.Account, device string) client.Config {
 	return client.Config{
-		Broker: h.proxy.Addr(), Role: who.Role, Subject: who.Subject, Device: device,
+		Broker: h.proxy.Addr(), Role: who.Role, Subject: who.Subject, Device: device, BackoffCap: time.Second,
 		Token: func(context.Context) (string, error) {
 			now := time.Now()
 			return h.keys.Issue(token.Claims{Account: who, Device: device, Issued: now, Expires: now.Add(time.Hour)})
@@ -260,7 +260,7 @@ func (p *phone) said() (texts []string) {
 func TestRandomCutsLoseAndDoubleNothing(t *testing.T) {
 	h := newHouse(t)
 	one, two := h.phone(ada, "phone-1", t.TempDir()), h.phone(ada, "phone-2", "")
-	weather, calm := context.WithTimeout(t.Context(), 6*time.Second)
+	weather, calm := context.WithTimeout(t.Context(), 4*time.Second)
 	defer calm()
 	stormed := make(chan chaos.Tally, 1)
 	go func() {

@@ -19,7 +19,7 @@ func (c *Client) Run(ctx context.Context, ready func()) error {
 		return errors.New("client runs already")
 	}
 	defer c.running.Store(false)
-	wait := backoff{rand: c.cfg.rand}
+	wait := backoff{cap: c.cfg.BackoffCap, rand: c.cfg.rand}
 	retried := false // with a fresh token, at once
 	for {
 		began := time.Now()

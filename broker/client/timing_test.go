@@ -16,7 +16,7 @@ import (
 
 func TestBackoffIsFullJitterWithACap(t *testing.T) {
 	for _, r := range []float64{0, 0.5, 0.999} {
-		b := backoff{rand: func() float64 { return r }}
+		b := backoff{cap: time.Minute, rand: func() float64 { return r }}
 		for i, limit := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60, 60} {
 			want := time.Duration(r * float64(limit*time.Second))
 			if got := b.next(stable - 1); got != want {
