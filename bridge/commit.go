@@ -275,8 +275,11 @@ func (c *committer) announce(ctx context.Context, part string, payload []byte) {
 }
 
 // fenced finds out which partitions are still ours. What moved the position of those was
-// a transaction of ours whose answer was lost: it is read anew.
+// a transaction of ours whose answer was lost: it is read anew, and whatever that
+// transaction told is looked for.
 func (c *committer) fenced(ctx context.Context, steps []step) error {
+	c.announce(ctx, "bridge", nil)
+	c.announce(ctx, "agentd", nil)
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var failed []error

@@ -124,6 +124,21 @@ func TestARestartReclaimsAtOnce(t *testing.T) {
 	w.take(says(ada, "1", "hello"))
 }
 
+// A node that held everything comes back when there are two: what is not its
+// share any more is free at once, not when it lapses.
+func TestARestartGivesBackWhatIsNoLongerItsShare(t *testing.T) {
+	w := newWorld(t)
+	now := newClock() // stands still: nothing lapses
+	m := newMortal(0, false)
+	first := w.startOn(mortalJournal{w.journal, m}, mortalStore{w.store, m}, "a", quick(now))
+	w.awaitShares(map[string]int{"a": 16}, first)
+	m.kill()
+	first.stop()
+	b := w.start("b", quick(now))
+	a := w.start("a", quick(now))
+	w.awaitShares(map[string]int{"a": 8, "b": 8}, a, b)
+}
+
 func TestALapsedLeaseEndsTheWork(t *testing.T) {
 	w := newWorld(t)
 	now := newClock()

@@ -54,14 +54,16 @@ type leases struct {
 	mu   sync.Mutex
 	held map[string]holding // by name
 
-	self storage.Lease // of run alone
+	// Of run alone:
+	self    storage.Lease
+	settled map[string]bool // what an earlier life held of a kind is taken or given back
 }
 
 func newLeases(c Config) *leases {
 	return &leases{
 		node: c.Node, store: c.Store, log: c.Log, now: c.Now,
 		ttl: leaseTTL, renew: renewEvery, again: claimEvery,
-		held: map[string]holding{},
+		held: map[string]holding{}, settled: map[string]bool{},
 	}
 }
 
@@ -239,35 +241,47 @@ func (l *leases) balance(ctx context.Context, kind string, want int) (short bool
 			return false, err
 		}
 	}
-	if len(mine) >= want {
+	if len(mine) > want {
+		mine = mine[:want]
+	}
+	if len(mine) == want && l.settled[kind] {
 		return false, nil
 	}
 	rows, err := l.store.Leases(ctx, kind+"/")
 	if err != nil {
 		return false, fmt.Errorf("list leases: %w", err)
 	}
-	taken := map[string]bool{}
+	holder := map[string]string{}
 	for _, r := range rows {
-		if !r.Until.After(l.now()) {
-			continue
-		}
-		taken[r.Name] = r.Holder != l.node
-		if r.Holder == l.node { // of an earlier life of this node: nobody else can take it yet
-			own := slices.IndexFunc(others, func(p int) bool { return leaseName(kind, p) == r.Name })
-			if own >= 0 {
-				others = slices.Insert(slices.Delete(slices.Clone(others), own, own+1), 0, others[own])
-			}
+		if r.Until.After(l.now()) {
+			holder[r.Name] = r.Holder
 		}
 	}
+	// What an earlier life of this node holds comes first: nobody else can take it
+	// before it lapses, so the surplus of that is given back at once.
+	slices.SortStableFunc(others, func(a, b int) int {
+		ours := func(p int) int {
+			if holder[leaseName(kind, p)] == l.node {
+				return 0
+			}
+			return 1
+		}
+		return ours(a) - ours(b)
+	})
 	var g errgroup.Group
 	g.SetLimit(renewals)
-	missing := want - len(mine)
 	for _, p := range others {
 		name := leaseName(kind, p)
-		if taken[name] || missing == 0 {
+		switch h := holder[name]; {
+		case h != "" && h != l.node:
+			continue
+		case len(mine) == want && h == "":
+			continue
+		case len(mine) == want:
+			g.Go(func() error { return l.dispose(ctx, name) })
 			continue
 		}
-		missing--
+		mine = append(mine, p)
 		g.Go(func() error {
 			if err := l.claim(ctx, name, 0); err != nil && !errors.Is(err, storage.ErrFenced) {
 				return err
@@ -278,6 +292,7 @@ func (l *leases) balance(ctx context.Context, kind string, want int) (short bool
 	if err := g.Wait(); err != nil {
 		return false, err
 	}
+	l.settled[kind] = true
 	return l.count(kind) < want, nil
 }
 
@@ -295,6 +310,21 @@ func (l *leases) claim(ctx context.Context, name string, known uint64) error {
 	if gained {
 		l.log.Info("lease gained", "lease", name, "epoch", row.Epoch)
 		l.changed()
+	}
+	return nil
+}
+
+// dispose gives back what an earlier life of this node holds.
+func (l *leases) dispose(ctx context.Context, name string) error {
+	row, err := l.store.Claim(ctx, name, l.node, 0, l.now(), l.ttl)
+	switch {
+	case errors.Is(err, storage.ErrFenced):
+		return nil // it lapsed, and somebody was faster
+	case err != nil:
+		return fmt.Errorf("claim %s: %w", name, err)
+	}
+	if err := l.store.Yield(ctx, row); err != nil {
+		return fmt.Errorf("yield %s: %w", name, err)
 	}
 	return nil
 }
