@@ -60,7 +60,7 @@ const usage = `holdline: customer-support messaging on MQTT
   holdline agent add NAME [--display N] [--password P] [--capacity 5]
   holdline agent list
   holdline agent password NAME [--password P]
-  holdline agent disable NAME
+  holdline agent disable NAME               (enable takes the agent back)
   holdline chat NAME                        a terminal phone, as customer NAME
   holdline version
 
