@@ -154,7 +154,11 @@ func (s *Store) unique(c storage.Changes) error {
 	open := map[chat.Account]chat.ConversationID{}
 	changed := map[headKey]bool{}
 	for _, h := range c.Conversations {
-		changed[headKey{h.Tenant, h.ID}] = true
+		k := headKey{h.Tenant, h.ID}
+		if have, ok := s.conversations[k]; ok && have.Customer != h.Customer {
+			return fmt.Errorf("%w: conversation %s is another customer's", storage.ErrPermanent, h.ID)
+		}
+		changed[k] = true
 	}
 	for k, h := range s.conversations {
 		if h.IsOpen() && !changed[k] {

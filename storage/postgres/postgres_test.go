@@ -25,3 +25,10 @@ func TestContract(t *testing.T) {
 		return open(t, pgtest.Database(t, postgres.Migrate))
 	})
 }
+
+func BenchmarkCommit(b *testing.B) {
+	server := pgtest.Start(b, "fsync=on", "full_page_writes=on") // a commit is on disk, as in production
+	storagetest.Bench(b, func(b *testing.B) storage.Store {
+		return open(b, server.Database(b, postgres.Migrate))
+	})
+}

@@ -18,13 +18,15 @@ const (
 	UPDATE account a SET name = k.name, seen = k.seen
 	FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[]) k (tenant, role, subject, name, seen)
 	WHERE a.tenant = k.tenant AND a.role = k.role AND a.subject = k.subject`
-	// putHeads keeps the order of its arrays: the closed ones go first.
+	// putHeads keeps the order of its arrays: the closed ones go first. It fails on
+	// the null when the id is another customer's: a conversation never changes hands.
 	putHeads = `
 	INSERT INTO conversation (` + query.HeadColumns + `)
 	SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
 		$10::bigint[], $11::boolean[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bytea[], $16::text[], $17::bigint[], $18::bigint[], $19::bigint[])
 	ON CONFLICT (tenant, id) DO UPDATE SET
-		customer_role = excluded.customer_role, customer = excluded.customer, customer_name = excluded.customer_name,
+		customer = CASE WHEN conversation.customer = excluded.customer AND conversation.customer_role = excluded.customer_role THEN excluded.customer END,
+		customer_name = excluded.customer_name,
 		queue = excluded.queue, state = excluded.state, holder = excluded.holder, holder_name = excluded.holder_name,
 		epoch = excluded.epoch, accepted = excluded.accepted, episode = excluded.episode, seq = excluded.seq,
 		last_at = excluded.last_at, last_text = excluded.last_text, last_from = excluded.last_from,

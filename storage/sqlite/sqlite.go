@@ -39,9 +39,10 @@ func dsn(path, mode string, pragmas ...string) string {
 	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
 }
 
-// writing are the settings of connections that write. The WAL is cut back
-// after a burst; the cache is 32 MB.
-var writing = []string{"journal_mode(wal)", "synchronous(full)", "journal_size_limit(67108864)", "cache_size(-32768)"}
+// writing are the settings of connections that write. Up to 32 MB of WAL are
+// taken back into the file at once, so a page that many commits change is written there
+// once; the WAL is cut back after a burst; the cache is 64 MB.
+var writing = []string{"journal_mode(wal)", "synchronous(full)", "wal_autocheckpoint(8000)", "journal_size_limit(67108864)", "cache_size(-65536)"}
 
 // migrateAttempts bounds how often Migrate meets another process that does the same.
 const migrateAttempts = 5

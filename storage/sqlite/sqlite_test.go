@@ -33,3 +33,7 @@ func reopen(t testing.TB, path string) *sqlite.Store {
 func TestContract(t *testing.T) {
 	storagetest.Run(t, func(t *testing.T) storage.Store { return open(t) })
 }
+
+func BenchmarkCommit(b *testing.B) {
+	storagetest.Bench(b, func(b *testing.B) storage.Store { return open(b) })
+}

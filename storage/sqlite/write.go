@@ -12,11 +12,13 @@ import (
 
 const (
 	nameAccount = `UPDATE account SET name = $4, seen = $5 WHERE tenant = $1 AND role = $2 AND subject = $3`
-	putHead     = `
+	// putHead fails on the null when the id is another customer's: a conversation never changes hands.
+	putHead = `
 	INSERT INTO conversation (` + query.HeadColumns + `)
 	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
 	ON CONFLICT (tenant, id) DO UPDATE SET
-		customer_role = excluded.customer_role, customer = excluded.customer, customer_name = excluded.customer_name,
+		customer = CASE WHEN customer = excluded.customer AND customer_role = excluded.customer_role THEN customer END,
+		customer_name = excluded.customer_name,
 		queue = excluded.queue, state = excluded.state, holder = excluded.holder, holder_name = excluded.holder_name,
 		epoch = excluded.epoch, accepted = excluded.accepted, episode = excluded.episode, seq = excluded.seq,
 		last_at = excluded.last_at, last_text = excluded.last_text, last_from = excluded.last_from,

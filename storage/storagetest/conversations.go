@@ -21,6 +21,7 @@ var conversations = map[string]func(*fixture){
 	"messages are paged without gap or repeat": messagesPaged,
 	"messages of many years are one thread":    messagesOfYears,
 	"tenants do not meet":                      tenantsApart,
+	"a conversation stays with its customer":   headStays,
 }
 
 // whole is a head with a value in every field.
@@ -88,6 +89,23 @@ func headByID(f *fixture) {
 		}
 		return nil
 	})
+}
+
+func headStays(f *fixture) {
+	id := f.opened(ada, 1)
+	err := f.Transact(f.ctx, storage.Scope{Accounts: []chat.Account{grace}}, func(u *storage.Unit) error {
+		f.writeAll(u, grace)
+		c := u.Open(grace)
+		c.State = chat.Resolved
+		u.Touch(c)
+		u.Touch(chat.Open(id, grace, "", chat.DefaultQueue, noon)) // an id that is taken
+		return nil
+	})
+	f.wantErr("Transact", err, storage.ErrPermanent)
+	f.noTrace(grace)
+	c, err := f.Conversation(f.ctx, "main", id)
+	f.must(err)
+	f.want("customer", c.Customer, ada)
 }
 
 // heads makes n open conversations, one per customer; each() sets them up.

@@ -82,12 +82,14 @@ CREATE TABLE conversation (
 	PRIMARY KEY (tenant, id)
 ) WITH (fillfactor = 70); -- a message changes nothing that is indexed: room on the page spares the indexes
 
-CREATE UNIQUE INDEX conversation_open ON conversation (tenant, customer_role, customer) WHERE state IN ('waiting', 'held');
-CREATE INDEX conversation_waiting ON conversation (tenant, queue, since, id) WHERE state = 'waiting';
-CREATE INDEX conversation_held ON conversation (tenant, holder, since, id) WHERE state = 'held';
-CREATE INDEX conversation_customer ON conversation (tenant, customer, since, id);
+-- The narrower come last: where nothing is known of the data yet, both engines
+-- prefer the newest of the indexes that would do.
 CREATE INDEX conversation_since ON conversation (tenant, since, id);
 CREATE INDEX conversation_unresolved ON conversation (tenant, since, id) WHERE state IN ('waiting', 'held');
+CREATE INDEX conversation_customer ON conversation (tenant, customer, since, id);
+CREATE UNIQUE INDEX conversation_open ON conversation (tenant, customer_role, customer) WHERE state IN ('waiting', 'held');
+CREATE INDEX conversation_held ON conversation (tenant, holder, since, id) WHERE state = 'held';
+CREATE INDEX conversation_waiting ON conversation (tenant, queue, since, id) WHERE state = 'waiting';
 
 -- Partitioned by month, so that a year can be moved away whole. That a seq is
 -- taken once is held by the lock on the conversation: an index cannot span partitions without at.

@@ -81,12 +81,14 @@ CREATE TABLE conversation (
 	PRIMARY KEY (tenant, id)
 ) WITHOUT ROWID;
 
-CREATE UNIQUE INDEX conversation_open ON conversation (tenant, customer_role, customer) WHERE state IN ('waiting', 'held');
-CREATE INDEX conversation_waiting ON conversation (tenant, queue, since, id) WHERE state = 'waiting';
-CREATE INDEX conversation_held ON conversation (tenant, holder, since, id) WHERE state = 'held';
-CREATE INDEX conversation_customer ON conversation (tenant, customer, since, id);
+-- The narrower come last: where nothing is known of the data yet, both engines
+-- prefer the newest of the indexes that would do.
 CREATE INDEX conversation_since ON conversation (tenant, since, id);
 CREATE INDEX conversation_unresolved ON conversation (tenant, since, id) WHERE state IN ('waiting', 'held');
+CREATE INDEX conversation_customer ON conversation (tenant, customer, since, id);
+CREATE UNIQUE INDEX conversation_open ON conversation (tenant, customer_role, customer) WHERE state IN ('waiting', 'held');
+CREATE INDEX conversation_held ON conversation (tenant, holder, since, id) WHERE state = 'held';
+CREATE INDEX conversation_waiting ON conversation (tenant, queue, since, id) WHERE state = 'waiting';
 
 CREATE TABLE message (
 	tenant       text    NOT NULL,
