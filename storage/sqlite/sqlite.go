@@ -85,10 +85,14 @@ type Store struct {
 
 // Open opens a file that is migrated. Close it.
 func Open(ctx context.Context, path string, log *slog.Logger) (*Store, error) {
+	return open(ctx, path, log, writing...)
+}
+
+func open(ctx context.Context, path string, log *slog.Logger, pragmas ...string) (*Store, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("open storage: %w", err)
 	}
-	w, err := sql.Open("sqlite", dsn(path, "rw", writing...))
+	w, err := sql.Open("sqlite", dsn(path, "rw", pragmas...))
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
