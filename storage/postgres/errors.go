@@ -24,12 +24,18 @@ func mapped(ctx context.Context, err error) error {
 	switch code := codeOf(err); {
 	case code == "23505": // unique_violation
 		return fmt.Errorf("%w: %v", chat.ErrConflict, err)
+	case code == partitionMoved:
+		return err
 	case len(code) == 5 && (code[:2] == "22" || code[:2] == "23" || code[:2] == "54"):
 		// data exceptions, other constraints, limits of the program
 		return fmt.Errorf("%w: %v", storage.ErrPermanent, err)
 	}
 	return err
 }
+
+// partitionMoved (check_violation) is what a message meets that was on its way into
+// the default partition when its month was made. No table that a transaction writes has another check.
+const partitionMoved = "23514"
 
 // codeOf is the SQLSTATE of the server's error, empty for others.
 func codeOf(err error) string {
@@ -43,7 +49,7 @@ func codeOf(err error) string {
 // lostRace reports whether the transaction failed on another one and may pass right away.
 func lostRace(err error) bool {
 	switch codeOf(err) {
-	case "40001", "40P01": // serialization_failure, deadlock_detected
+	case "40001", "40P01", partitionMoved: // serialization_failure, deadlock_detected
 		return true
 	}
 	return errors.Is(err, chat.ErrConflict) // somebody inserted what we had looked for

@@ -21,8 +21,9 @@ const (
 	// oneAtATime keeps several that make months from meeting. The number is ours, and no other's.
 	oneAtATime = `SELECT pg_advisory_xact_lock(480110511101)`
 	// patient gives way when a reader holds the default partition for long: next time, then.
-	patient     = `SET LOCAL lock_timeout = '2s'`
-	monthExists = `SELECT to_regclass($1) IS NOT NULL`
+	patient = `SET LOCAL lock_timeout = '2s'`
+	// monthExists reads the catalogue's rows: to_regclass would tell what this connection has seen before.
+	monthExists = `SELECT EXISTS (SELECT 1 FROM pg_class WHERE relname = $1 AND relnamespace = current_schema()::regnamespace)`
 	closeRest   = `LOCK TABLE message_default IN ACCESS EXCLUSIVE MODE`
 )
 

@@ -94,6 +94,10 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*Store, error) {
 	if !strings.Contains(url, "pool_max_conns") {
 		config.MaxConns = connections
 	}
+	return open(ctx, config, log)
+}
+
+func open(ctx context.Context, config *pgxpool.Config, log *slog.Logger) (*Store, error) {
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)

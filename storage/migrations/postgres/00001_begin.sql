@@ -78,8 +78,7 @@ CREATE TABLE conversation (
 	last_from     text COLLATE "C" NOT NULL,
 	opened        bigint           NOT NULL,
 	since         bigint           NOT NULL,
-	resolved      bigint           NOT NULL,
-	PRIMARY KEY (tenant, id)
+	resolved      bigint           NOT NULL
 ) WITH (fillfactor = 70); -- a message changes nothing that is indexed: room on the page spares the indexes
 
 -- The narrower come last: where nothing is known of the data yet, both engines
@@ -90,6 +89,7 @@ CREATE INDEX conversation_customer ON conversation (tenant, customer, since, id)
 CREATE UNIQUE INDEX conversation_open ON conversation (tenant, customer_role, customer) WHERE state IN ('waiting', 'held');
 CREATE INDEX conversation_held ON conversation (tenant, holder, since, id) WHERE state = 'held';
 CREATE INDEX conversation_waiting ON conversation (tenant, queue, since, id) WHERE state = 'waiting';
+ALTER TABLE conversation ADD PRIMARY KEY (tenant, id);
 
 -- Partitioned by month, so that a year can be moved away whole. That a seq is
 -- taken once is held by the lock on the conversation: an index cannot span partitions without at.
