@@ -66,7 +66,7 @@ const en = {
   state: { waiting: 'Waiting', held: 'With an agent', resolved: 'Resolved' } satisfies Record<State, string>,
   withYou: 'With you',
   withAgent: (name: string) => `With ${name}`,
-  assignedToYou: 'Assigned to you',
+  assignedToYou: 'New',
 
   back: 'Back to the list',
   accept: 'Accept',
@@ -123,6 +123,7 @@ const en = {
   customer: 'Customer',
   customerID: 'Customer ID',
   conversation: 'Conversation',
+  thisConversation: 'This conversation',
   conversationID: 'Conversation ID',
   queue: 'Queue',
   owner: 'Owner',
@@ -156,6 +157,7 @@ const en = {
   help: 'Keyboard shortcuts',
   close: 'Close',
 
+  connection: 'Connection',
   offline: 'No connection',
   offlineText: 'You can keep writing.',
   reconnecting: 'Connecting again…',
@@ -164,6 +166,7 @@ const en = {
   unsent: (n: number) => (n === 1 ? '1 unsent item goes out when it is back.' : `${n} unsent items go out when it is back.`),
   backOnline: 'Connected again',
 
+  notifications: 'Notifications',
   toastAssigned: 'New conversation for you',
   toastTaken: 'A conversation has left your desk',
   toastRefused: 'Something you sent was refused',
@@ -260,7 +263,7 @@ const zh: Dict = {
   state: { waiting: '等待中', held: '处理中', resolved: '已解决' },
   withYou: '由您处理',
   withAgent: (name) => `由 ${name} 处理`,
-  assignedToYou: '已分配给您',
+  assignedToYou: '新',
 
   back: '返回列表',
   accept: '接入',
@@ -313,6 +316,7 @@ const zh: Dict = {
   customer: '客户',
   customerID: '客户 ID',
   conversation: '会话',
+  thisConversation: '本次会话',
   conversationID: '会话 ID',
   queue: '队列',
   owner: '负责人',
@@ -342,6 +346,7 @@ const zh: Dict = {
   help: '键盘快捷键',
   close: '关闭',
 
+  connection: '连接',
   offline: '连接已断开',
   offlineText: '您可以继续书写。',
   reconnecting: '正在重新连接…',
@@ -350,6 +355,7 @@ const zh: Dict = {
   unsent: (n) => `${n} 项未发送的内容会在恢复后自动发出。`,
   backOnline: '已重新连接',
 
+  notifications: '通知',
   toastAssigned: '您有新的会话',
   toastTaken: '一个会话已离开您的工作台',
   toastRefused: '您发送的内容被拒绝',

@@ -37,7 +37,7 @@ function Phase() {
     case 'denied':
       return (
         <main className="gate">
-          <Empty icon={<Lock />} title={t.denied} text={t.deniedText}>
+          <Empty page icon={<Lock />} title={t.denied} text={t.deniedText}>
             <Button className="button" data-kind="quiet" onClick={() => void desk.signOut()}>
               {t.signOut}
             </Button>
@@ -47,7 +47,7 @@ function Phase() {
     case 'elsewhere':
       return (
         <main className="gate">
-          <Empty icon={<AppWindow />} title={t.elsewhere} text={t.elsewhereText}>
+          <Empty page icon={<AppWindow />} title={t.elsewhere} text={t.elsewhereText}>
             <Button className="button" data-kind="primary" onClick={() => void desk.start()}>
               {t.useHere}
             </Button>
@@ -59,13 +59,13 @@ function Phase() {
       return (
         <main className="gate">
           {unreachable ? (
-            <Empty icon={<ServerOff />} title={t.startUnreachable} text={t.startUnreachableText}>
+            <Empty page icon={<ServerOff />} title={t.startUnreachable} text={t.startUnreachableText}>
               <Button className="button" data-kind="quiet" onClick={() => desk.hurry()}>
                 {t.tryNow}
               </Button>
             </Empty>
           ) : (
-            <Empty icon={<LoaderCircle className="spin" />} title={t.starting} />
+            <Empty page icon={<LoaderCircle className="spin" />} title={t.starting} />
           )}
         </main>
       )

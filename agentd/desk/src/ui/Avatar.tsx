@@ -22,9 +22,8 @@ export function Avatar({ id, name, size = 36 }: { id: string; name: string; size
     <span
       className="avatar"
       aria-hidden="true"
+      data-initials={initials(name || id)}
       style={{ '--hue': hueOf(id), '--size': `${size}px` } as React.CSSProperties}
-    >
-      {initials(name || id)}
-    </span>
+    />
   )
 }

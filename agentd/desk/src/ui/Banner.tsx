@@ -29,7 +29,7 @@ export function Banner() {
         {said || healed}
       </p>
       {off && (
-        <div className="banner" data-link={link} data-testid="banner">
+        <section className="banner" aria-label={t.connection} data-link={link} data-testid="banner">
           {link === 'down' ? <WifiOff size={16} aria-hidden="true" /> : <LoaderCircle size={16} className="spin" aria-hidden="true" />}
           <p>
             <strong>{link === 'down' ? t.offline : link === 'syncing' ? t.syncing : t.reconnecting}</strong>{' '}
@@ -39,7 +39,7 @@ export function Banner() {
           <Button className="button" data-kind="banner" disabled={link !== 'down'} focusableWhenDisabled onClick={() => desk.hurry()}>
             {t.tryNow}
           </Button>
-        </div>
+        </section>
       )}
     </>
   )

@@ -17,6 +17,7 @@ export function Context({ c, onClose }: { c: Conversation; onClose: () => void }
   const { lang } = useSettings()
   const { me } = useDeskState()
   const name = nameOf(c)
+  const mine = isMine(c, me?.id ?? '')
   const when = (at: string | undefined) => {
     const ms = Date.parse(at ?? '')
     return Number.isNaN(ms) ? null : <time dateTime={at}>{dateTime(lang, ms)}</time>
@@ -34,8 +35,8 @@ export function Context({ c, onClose }: { c: Conversation; onClose: () => void }
         <strong>
           <bdi>{name}</bdi>
         </strong>
-        <span className="chip" data-state={c.state} data-mine={isMine(c, me?.id ?? '')}>
-          {t.state[c.state]}
+        <span className="chip" data-state={c.state} data-mine={mine}>
+          {mine ? t.withYou : t.state[c.state]}
         </span>
       </div>
       <Accordion.Root multiple defaultValue={['customer', 'conversation']}>
@@ -44,7 +45,7 @@ export function Context({ c, onClose }: { c: Conversation; onClose: () => void }
             <bdi>{c.customer?.id}</bdi>
           </Fact>
         </Section>
-        <Section value="conversation" title={t.conversation}>
+        <Section value="conversation" title={t.thisConversation}>
           <Fact name={t.owner}>{c.agent ? <bdi>{c.agent.id === me?.id ? t.you : c.agent.name || c.agent.id}</bdi> : t.nobody}</Fact>
           <Fact name={t.queue}>{c.queue}</Fact>
           {c.since && <Fact name={t.waitingSince}>{when(c.since)}</Fact>}

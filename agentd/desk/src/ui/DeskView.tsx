@@ -84,10 +84,12 @@ export function DeskView() {
     <div className="desk" data-selected={selected !== null} data-context={contextOpen && c !== undefined}>
       <Rail onHelp={() => setHelp(true)} onSignOut={() => (state.outbox.some((i) => !i.refused) ? setLeaving(true) : void desk.signOut())} />
       <Banner />
-      <List tab={tab} onTab={setTab} selected={selected} onSelect={go} onOrder={onOrder} />
-      <main className="main">
-        <Thread id={selected} onBack={() => go(null)} onResolve={resolve} onContext={() => setContext(!contextOpen)} contextOpen={contextOpen} />
-        {c && contextOpen && <Context c={c} onClose={() => setContext(false)} />}
+      <main className="work">
+        <List tab={tab} onTab={setTab} selected={selected} onSelect={go} onOrder={onOrder} />
+        <div className="main">
+          <Thread id={selected} onBack={() => go(null)} onResolve={resolve} onContext={() => setContext(!contextOpen)} contextOpen={contextOpen} />
+          {c && contextOpen && <Context c={c} onClose={() => setContext(false)} />}
+        </div>
       </main>
       <Toasts selected={selected} />
       <CheatSheet open={help} onOpen={setHelp} />

@@ -97,8 +97,7 @@ function Rows({ tab, open, selected, onSelect, onOrder }: {
 
   return (
     <div
-      ref={box}
-      className="rows"
+      className="rows-frame"
       onPointerEnter={(e) => e.pointerType === 'mouse' && setPointed(true)}
       onPointerLeave={() => setPointed(false)}
     >
@@ -115,14 +114,16 @@ function Rows({ tab, open, selected, onSelect, onOrder }: {
           {t.newRows(frozen.news)}
         </Button>
       )}
-      {frozen.ids.length > 0 && <ul>{frozen.ids.map(row)}</ul>}
-      {frozen.ids.length === 0 && resolved.length === 0 && <Nothing tab={tab} />}
-      {resolved.length > 0 && (
-        <>
-          <h2 className="rows-title">{t.resolvedSection}</h2>
-          <ul>{resolved.map(row)}</ul>
-        </>
-      )}
+      <div ref={box} className="rows">
+        {frozen.ids.length > 0 && <ul>{frozen.ids.map(row)}</ul>}
+        {frozen.ids.length === 0 && resolved.length === 0 && <Nothing tab={tab} />}
+        {resolved.length > 0 && (
+          <>
+            <h2 className="rows-title">{t.resolvedSection}</h2>
+            <ul>{resolved.map(row)}</ul>
+          </>
+        )}
+      </div>
     </div>
   )
 }

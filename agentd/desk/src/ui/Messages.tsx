@@ -88,14 +88,14 @@ export function Messages({ c }: { c: Conversation }) {
 
   if (thread.status === 'denied') {
     return (
-      <div className="messages messages-none">
+      <div className="messages">
         <Empty icon={<Lock />} title={t.threadDenied} />
       </div>
     )
   }
   if (thread.status === 'failed') {
     return (
-      <div className="messages messages-none">
+      <div className="messages">
         <Empty icon={<TriangleAlert />} title={t.threadFailed}>
           <Button className="button" data-kind="quiet" onClick={() => desk.reload(c.conversation)}>
             {t.retry}
@@ -132,13 +132,12 @@ export function Messages({ c }: { c: Conversation }) {
         <Button
           className="to-end"
           data-new={newBelow}
-          aria-label={t.jumpToEnd}
           onClick={() => {
             atEnd.current = true
             box.current!.scrollTo({ top: box.current!.scrollHeight, behavior: 'smooth' })
           }}
         >
-          {newBelow && t.newBelow}
+          {newBelow ? t.newBelow : <span className="vh">{t.jumpToEnd}</span>}
           <ArrowDown size={16} aria-hidden="true" />
         </Button>
       )}

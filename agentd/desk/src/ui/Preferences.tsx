@@ -1,5 +1,6 @@
 import { Menu } from '@base-ui/react/menu'
 import { Check, Settings2 } from 'lucide-react'
+import { useState } from 'react'
 import { languages, useT } from '../i18n.ts'
 import { choose, type Lang, type Theme, useSettings } from '../settings.ts'
 import { Tip } from './Tip.tsx'
@@ -8,14 +9,16 @@ import { Tip } from './Tip.tsx'
 export function Preferences() {
   const t = useT()
   const s = useSettings()
+  const [host, setHost] = useState<HTMLElement | null>(null) // menus stay in the landmark of their button
   return (
     <Menu.Root>
+      <span ref={setHost} className="menu-host" />
       <Tip text={t.settings} side="inline-end">
         <Menu.Trigger className="icon-button" aria-label={t.settings}>
           <Settings2 size={20} />
         </Menu.Trigger>
       </Tip>
-      <Menu.Portal>
+      <Menu.Portal container={host}>
         <Menu.Positioner className="layer" side="inline-end" align="end" sideOffset={8} collisionPadding={8}>
           <Menu.Popup className="menu">
             <Menu.RadioGroup value={s.theme} onValueChange={(v: Theme) => choose({ theme: v })}>

@@ -1,5 +1,6 @@
 import { Menu } from '@base-ui/react/menu'
 import { Check, LogOut } from 'lucide-react'
+import { useState } from 'react'
 import { useT } from '../i18n.ts'
 import type { Intent } from '../sync/wire.ts'
 import { Avatar } from './Avatar.tsx'
@@ -13,6 +14,7 @@ import { isMine } from './select.ts'
 export function StatusMenu({ onSignOut }: { onSignOut: () => void }) {
   const t = useT()
   const desk = useDesk()
+  const [host, setHost] = useState<HTMLElement | null>(null) // menus stay in the landmark of their button
   const { me, link, heads } = useDeskState()
   if (!me) return null
   const reachable = link === 'live' && me.reachable
@@ -20,11 +22,12 @@ export function StatusMenu({ onSignOut }: { onSignOut: () => void }) {
   const label = `${t.setStatus}: ${t.intent[me.intent]}, ${reachable ? t.reachable : t.notReachable}`
   return (
     <Menu.Root>
+      <span ref={setHost} className="menu-host" />
       <Menu.Trigger className="status-trigger" aria-label={label} title={label}>
         <Avatar id={me.id} name={me.name} size={36} />
         <span className="dot" data-reachable={reachable} data-intent={me.intent} aria-hidden="true" />
       </Menu.Trigger>
-      <Menu.Portal>
+      <Menu.Portal container={host}>
         <Menu.Positioner className="layer" side="inline-end" align="end" sideOffset={8} collisionPadding={8}>
           <Menu.Popup className="menu menu-status">
             <div className="menu-person">

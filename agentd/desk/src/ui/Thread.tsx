@@ -1,4 +1,4 @@
-import { useEffect, useRef } from 'react'
+import { useEffect } from 'react'
 import { Lock, MessagesSquare, SearchX, TriangleAlert } from 'lucide-react'
 import { Button } from '@base-ui/react/button'
 import { useT } from '../i18n.ts'
@@ -9,7 +9,7 @@ import { Empty } from './Empty.tsx'
 import { Header } from './Header.tsx'
 import { useDesk, useDeskState } from './hooks.ts'
 import { Messages } from './Messages.tsx'
-import { isMine } from './select.ts'
+import { isMine, nameOf } from './select.ts'
 
 /** Thread is one conversation: who it is, what was said, what to say. */
 export function Thread({ id, onBack, onResolve, onContext, contextOpen }: {
@@ -28,15 +28,15 @@ export function Thread({ id, onBack, onResolve, onContext, contextOpen }: {
 
   if (!id) {
     return (
-      <section className="thread thread-none" aria-label={t.conversation}>
+      <div className="thread thread-none">
         <Empty icon={<MessagesSquare />} title={t.pickTitle} text={t.pickText} />
-      </section>
+      </div>
     )
   }
   if (!c) {
     const status = missing.get(id)
     return (
-      <section className="thread thread-none" aria-label={t.conversation}>
+      <div className="thread thread-none">
         {status === undefined ? (
           <div className="thread-loading" role="status">
             <span className="vh">{t.loading}</span>
@@ -52,7 +52,7 @@ export function Thread({ id, onBack, onResolve, onContext, contextOpen }: {
             </Button>
           </Empty>
         )}
-      </section>
+      </div>
     )
   }
   return <Conversing key={id} c={c} onBack={onBack} onResolve={onResolve} onContext={onContext} contextOpen={contextOpen} />
@@ -67,9 +67,8 @@ function Conversing({ c, onBack, onResolve, onContext, contextOpen }: {
 }) {
   const t = useT()
   const { me } = useDeskState()
-  const box = useRef<HTMLElement>(null)
   return (
-    <section className="thread" aria-label={t.conversation} ref={box}>
+    <section className="thread" aria-label={`${t.conversation}: ${nameOf(c)}`}>
       <Header c={c} onBack={onBack} onResolve={onResolve} onContext={onContext} contextOpen={contextOpen} />
       <CommandNotes conversation={c.conversation} />
       <Messages c={c} />

@@ -29,6 +29,7 @@ export function Toasts({ selected }: { selected: string | null }) {
       const toast = (conversation: string, title: string, description: string) => {
         const c = s.heads.get(conversation)
         manager.add({
+          id: conversation, // one word about each at a time
           title,
           description: description || (c ? nameOf(c) : ''),
           data: c ? { about: { id: c.customer?.id ?? conversation, name: nameOf(c) } } : {},
@@ -59,13 +60,18 @@ export function Toasts({ selected }: { selected: string | null }) {
     })
   }, [desk, latest])
 
+  // Whoever looks at the conversation needs to be told no more.
+  useEffect(() => {
+    if (selected) latest.current.manager.close(selected)
+  }, [selected, latest])
+
   return (
     <>
       <p className="vh" aria-live="polite">
         {spoken}
       </p>
       <Toast.Portal>
-        <Toast.Viewport className="toasts">
+        <Toast.Viewport className="toasts" aria-label={t.notifications}>
           {manager.toasts.map((toast) => (
             <Toast.Root key={toast.id} toast={toast} className="toast" swipeDirection={['right', 'down']}>
               {toast.data?.about && <Avatar id={toast.data.about.id} name={toast.data.about.name} size={36} />}

@@ -15,7 +15,7 @@ export interface Frozen {
 export function useFrozen(ids: readonly string[], marks: ReadonlyMap<string, number>, held: boolean, key: string): Frozen {
   const kept = useRef<{ key: string; ids: readonly string[]; marks: ReadonlyMap<string, number> }>({ key, ids, marks })
   const [, again] = useState(0)
-  if (!held || kept.current.key !== key) kept.current = { key, ids, marks }
+  if (!held || kept.current.key !== key || kept.current.ids.length === 0) kept.current = { key, ids, marks }
   const before = kept.current
   const moved = before.ids !== ids && (before.ids.length !== ids.length || before.ids.some((id, i) => id !== ids[i]))
   const news = moved ? ids.filter((id) => (marks.get(id) ?? 0) > (before.marks.get(id) ?? -1)).length : 0

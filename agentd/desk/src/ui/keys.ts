@@ -19,7 +19,7 @@ export function useKeys(actions: KeyActions): void {
     function onKey(e: KeyboardEvent) {
       if (e.defaultPrevented || e.ctrlKey || e.metaKey || e.altKey || e.isComposing) return
       const target = e.target as HTMLElement
-      if (document.querySelector('[role=dialog], [role=alertdialog], [role=menu]')) return
+      if (document.querySelector('.dialog, .menu')) return
       const typing = target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName)
       if (e.key === 'Escape') {
         if (typing) target.blur()
