@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -150,7 +149,7 @@ func (b *Broker) resumable(ctx context.Context, r *record, tail journal.Cursor) 
 // presume fills in what a crash left unknown: what was sent after the last
 // checkpoint. It was at most a window full of what the journal had by then.
 func (b *Broker) presume(r *record, l Limits) {
-	r.sent, r.maybe = max(r.sent, b.started), l.Window
+	r.presumed, r.maybe = b.started, l.Window
 }
 
 // crashed reports whether the connection that had the session ended without
@@ -188,10 +187,8 @@ func (s *Session) resume(r *record, crashed bool) {
 	if crashed {
 		s.b.presume(r, s.limits)
 	}
-	d.next, d.sent, d.resent, d.maybe, d.skip = r.cursor.Seq, r.sent, r.sent, r.maybe, r.ahead
-	if r.maybe == 0 {
-		d.maybe = math.MaxInt // it is known exactly
-	}
+	d.next, d.sent, d.before, d.skip = r.cursor.Seq, r.sent, r.sent, r.ahead
+	d.presumed, d.maybe = r.presumed, r.maybe
 	s.setSubs(r.subs)
 }
 

@@ -69,17 +69,18 @@ type delivery struct {
 	queued bool   // waits for a pump, or is with one
 	next   uint64 // looked at up to here
 	sent   uint64 // the newest entry handed to this or an earlier connection
-	resent uint64 // entries up to here may have been sent by an earlier connection
-	// maybe bounds how many of these there can be: the window of that connection.
-	// It matters after a crash, when what was sent is not known exactly.
-	maybe   int
-	skip    []uint64 // acknowledged already, ahead of older ones; ascending
-	window  window
-	pending []Delivery // handed over, not yet taken; from head on
-	head    int
-	bytes   int      // of pending
-	woken   bool     // the link was told since the last Take
-	tossed  *Message // the last one, where subscriptions overlap: it comes once
+	before uint64 // the newest entry an earlier connection is known to have been handed
+	// After a crash: so many entries, none after presumed, may have been sent by
+	// the connection that it ended.
+	presumed uint64
+	maybe    int
+	skip     []uint64 // acknowledged already, ahead of older ones; ascending
+	window   window
+	pending  []Delivery // handed over, not yet taken; from head on
+	head     int
+	bytes    int      // of pending
+	woken    bool     // the link was told since the last Take
+	tossed   *Message // the last one, where subscriptions overlap: it comes once
 }
 
 // end forgets what was not taken, and settles how far the session got.
@@ -237,10 +238,8 @@ func (s *Session) put(m *Message, qos byte, ids []uint32) bool {
 		}
 		d.window.add(m.Seq)
 		out.ID = packetID(m.Seq)
-		if m.Seq <= d.resent && d.maybe > 0 {
-			out.Dup = true // [MQTT-3.3.1-1]
-			d.maybe--
-		}
+		out.Dup = m.Seq <= d.before || m.Seq <= d.presumed && d.maybe > 0 // [MQTT-3.3.1-1]
+		d.maybe--
 	}
 	if d.head > 0 && len(d.pending) == cap(d.pending) {
 		n := copy(d.pending, d.pending[d.head:])
@@ -402,7 +401,9 @@ func (s *Session) take(page journal.Page) (full bool) {
 		for len(d.skip) > 0 && d.skip[0] < e.Seq {
 			d.skip = d.skip[1:]
 		}
-		if done := len(d.skip) > 0 && d.skip[0] == e.Seq; !done && e.Refused == nil {
+		if len(d.skip) > 0 && d.skip[0] == e.Seq {
+			d.window.pass(e.Seq)
+		} else if e.Refused == nil {
 			m := messageOf(e)
 			if qos, ids, ok := s.match(m, nil); ok && !s.put(m, qos, ids) {
 				return true

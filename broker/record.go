@@ -56,13 +56,16 @@ type subscription struct {
 type record struct {
 	epoch  uint64 // grows with each connection
 	cursor journal.Cursor
-	sent   uint64 // the newest entry ever handed to a connection
-	maybe  int    // after a crash: at most so many up to sent; 0 when sent is exact
-	ahead  []uint64
-	expiry time.Duration // how long it is kept while away
-	left   time.Time     // when the last connection ended; zero while one is there
-	node   string        // where that connection is, or was
-	subs   []*subscription
+	sent   uint64 // the newest entry that is known to have been handed to a connection
+	// After a crash that is not all: at most maybe entries, none of them after
+	// presumed, may have been.
+	presumed uint64
+	maybe    int
+	ahead    []uint64
+	expiry   time.Duration // how long it is kept while away
+	left     time.Time     // when the last connection ended; zero while one is there
+	node     string        // where that connection is, or was
+	subs     []*subscription
 }
 
 // ends is when the session is over if nobody comes.
@@ -82,6 +85,7 @@ func (r *record) encode() []byte {
 	b = binary.AppendUvarint(b, r.cursor.Epoch)
 	b = binary.AppendUvarint(b, r.cursor.Seq)
 	b = binary.AppendUvarint(b, r.sent)
+	b = binary.AppendUvarint(b, r.presumed)
 	b = binary.AppendUvarint(b, uint64(r.maybe))
 	b = binary.AppendUvarint(b, uint64(r.expiry/time.Second))
 	if r.left.IsZero() {
@@ -165,15 +169,18 @@ func decodeRecord(b []byte, m topics.Mount) (*record, error) {
 		return nil, fmt.Errorf("%w: format %d", errRecord, f)
 	}
 	r := &record{epoch: in.number(), cursor: journal.Cursor{Epoch: in.number(), Seq: in.number()}, sent: in.number()}
+	r.presumed = in.number()
 	r.maybe = int(min(in.number(), idRange))
-	r.expiry = time.Duration(in.number()) * time.Second
+	r.expiry = time.Duration(min(in.number(), 1<<32)) * time.Second
 	if ms := in.number(); ms != 0 {
-		r.left = time.UnixMilli(int64(ms)).UTC()
+		r.left = time.UnixMilli(int64(min(ms, 1<<47))).UTC()
 	}
 	r.node = in.string()
 	last := r.cursor.Seq
 	for n := in.number(); n > 0 && !in.bad; n-- {
-		last += in.number()
+		step := in.number()
+		in.bad = in.bad || last+step < last
+		last += step
 		r.ahead = append(r.ahead, last)
 	}
 	for n := in.number(); n > 0 && !in.bad; n-- {

@@ -78,6 +78,15 @@ func (w *window) add(seq uint64) {
 	}
 }
 
+// pass notes an entry that an earlier connection acknowledged. It is remembered
+// only while an older one is not done.
+func (w *window) pass(seq uint64) {
+	if w.head < len(w.slots) {
+		w.keep()
+		w.slots = append(w.slots, slot{seq, true})
+	}
+}
+
 func (w *window) mark(seq uint64) {
 	id := packetID(seq)
 	w.ids[id/64] |= 1 << (id % 64)
