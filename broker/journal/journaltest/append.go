@@ -215,8 +215,10 @@ func nothingBeforeDurable(t *testing.T, d Disk) {
 	if tail := j.Tail().Seq; tail < first[1].Seq {
 		t.Errorf("Tail = %d, want at least %d", tail, first[1].Seq)
 	}
-	if got := payloads(readAll(t, j, 0, 10, "#")); got != "i first" {
-		t.Errorf("Read finds %q, want what is durable", got)
+	for filters, want := range map[string]string{"#": "i first", "a": "first", "inbox/#": "i", "a inbox/+": "i first"} {
+		if got := payloads(readAll(t, j, 0, 10, strings.Fields(filters)...)); got != want {
+			t.Errorf("Read(%s) finds %q, want what is durable", filters, got)
+		}
 	}
 	if got := payloads(readPartition(t, j, 2, 0, 10)); got != "first" {
 		t.Errorf("ReadPartition finds %q, want what is durable", got)

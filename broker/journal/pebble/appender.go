@@ -16,6 +16,7 @@ import (
 // knows all that was written, synced or not.
 type appender struct {
 	j        *Journal
+	now      func() time.Time
 	state    state
 	epoch    uint64
 	inboxes  cache // last numbers; 0 is unknown to be there
@@ -35,10 +36,6 @@ type undo struct {
 	cache *cache
 	name  string
 	n     uint64
-}
-
-func newAppender(j *Journal, s state, epoch uint64) *appender {
-	return &appender{j: j, state: s, epoch: epoch}
 }
 
 // run writes until the queue ends, and then ends the releaser.
@@ -68,7 +65,7 @@ func (a *appender) write(b *batch) (err error) {
 	a.batch, a.changed = b, false
 	a.inboxes.trim()
 	a.versions.trim()
-	if now := time.Now().UnixMicro(); now > a.state.at {
+	if now := a.now().UnixMicro(); now > a.state.at {
 		a.state.at = now
 	}
 	b.written = a.j.db.NewBatch(pebble.WithMaxRetainedSizeBytes(batchBytes))

@@ -128,7 +128,7 @@ func decodeEntry(seq uint64, b []byte) (*journal.Entry, error) {
 	for f.next() {
 		switch f.number {
 		case fieldAt:
-			e.At = time.UnixMicro(int64(f.value)).UTC()
+			e.At = moment(f.value)
 		case fieldTopic:
 			e.Topic = string(f.bytes)
 		case fieldPayload:
@@ -136,7 +136,7 @@ func decodeEntry(seq uint64, b []byte) (*journal.Entry, error) {
 		case fieldProperties:
 			e.Properties = f.bytes
 		case fieldExpires:
-			e.Expires = time.UnixMicro(int64(f.value)).UTC()
+			e.Expires = moment(f.value)
 		case fieldPartition:
 			e.Partition = int(f.value) - 1
 		case fieldClient:
@@ -155,12 +155,20 @@ func decodeEntry(seq uint64, b []byte) (*journal.Entry, error) {
 	return e, nil
 }
 
+// moment is a time as it was encoded; 0 is none.
+func moment(micros uint64) time.Time {
+	if micros == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(int64(micros)).UTC()
+}
+
 // decodeAt returns the time of an encoded entry.
 func decodeAt(b []byte) (time.Time, error) {
 	f := newFields(b)
 	for f.next() {
 		if f.number == fieldAt {
-			return time.UnixMicro(int64(f.value)).UTC(), nil
+			return moment(f.value), nil
 		}
 	}
 	return time.Time{}, errors.Join(errEncoding, f.err)

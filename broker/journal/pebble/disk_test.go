@@ -134,4 +134,3 @@ func (f heldFile) SyncTo(n int64) (bool, error) {
 func logger(t *testing.T) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), nil))
 }
-

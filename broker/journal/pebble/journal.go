@@ -31,6 +31,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -46,7 +47,7 @@ const (
 	memTableBytes = 32 << 20
 	cacheBytes    = 64 << 20
 	// pipelined is how many batches may wait for their syncs.
-	pipelined = 4
+	pipelined = 2
 )
 
 // Options say where the journal lives. Dir is required.
@@ -58,7 +59,10 @@ type Options struct {
 	RingBytes int64
 	Log       *slog.Logger
 
-	fs vfs.FS // another file system, for tests
+	// For tests: another file system, smaller tables, another clock.
+	fs            vfs.FS
+	memTableBytes uint64
+	now           func() time.Time
 }
 
 // Journal is a journal in a directory. Open makes it.
@@ -92,6 +96,12 @@ type Journal struct {
 func Open(ctx context.Context, o Options) (*Journal, error) {
 	if o.RingBytes == 0 {
 		o.RingBytes = DefaultRingBytes
+	}
+	if o.memTableBytes == 0 {
+		o.memTableBytes = memTableBytes
+	}
+	if o.now == nil {
+		o.now = time.Now
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -143,10 +153,11 @@ func open(o Options, lock *pebble.Lock, files vfs.FS) (_ *Journal, err error) {
 		EventListener:               events.listener(),
 		FormatMajorVersion:          pebble.FormatTableFormatV6,
 		CacheSize:                   cacheBytes,
-		MemTableSize:                memTableBytes,
+		MemTableSize:                o.memTableBytes,
 		MemTableStopWritesThreshold: 4,
 		L0StopWritesThreshold:       24,
 		WALBytesPerSync:             512 << 10,
+		FlushDelayDeleteRange:       10 * time.Second, // so that retention frees space soon
 	}
 	for i := range po.Levels {
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // inboxes and records are looked up by key
@@ -171,7 +182,7 @@ func open(o Options, lock *pebble.Lock, files vfs.FS) (_ *Journal, err error) {
 	}
 	j.ring = newRing(o.RingBytes, tail{journal.Cursor{Epoch: epoch, Seq: s.seq}, s.at})
 	j.views.show(newView(j.db.NewSnapshot()))
-	a := newAppender(j, s, epoch)
+	a := &appender{j: j, now: o.now, state: s, epoch: epoch}
 	j.air.start()
 	go a.run()
 	go j.release()

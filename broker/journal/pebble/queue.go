@@ -18,6 +18,10 @@ const (
 	// batchBytes and batchItems bound what is written at once.
 	batchBytes = 4 << 20
 	batchItems = 8192
+	// gatherItems is how many must wait to be written while a sync is on its way.
+	// Fewer gather until it has ended: they would have to wait for it anyway,
+	// and one batch costs less than many. With nothing on its way nothing waits.
+	gatherItems = 128
 	// overhead is what a submission, entry or put counts beside its bytes.
 	overhead = 256
 )
@@ -59,6 +63,7 @@ type queue struct {
 	weight  int64
 	urgent  int       // how many of items are not lazy
 	since   time.Time // when the first of items came
+	flying  int       // batches that were taken and are not yet durable
 	stopped error     // why nothing more is taken in
 	last    bool      // nothing will ever come again
 }
@@ -121,7 +126,7 @@ func (q *queue) push(i item) error {
 	}
 	// The appender sleeps only when it saw nothing urgent: wake it for the first
 	// urgent item, and for a first lazy one, to set its clock.
-	wake := !lazy && q.urgent == 1 || len(q.items) == 1 || q.weight > batchBytes
+	wake := !lazy && (q.urgent == 1 || q.urgent == gatherItems) || len(q.items) == 1 || q.weight > batchBytes
 	q.mu.Unlock()
 	if wake {
 		q.poke()
@@ -148,6 +153,17 @@ func (q *queue) stop(why error, last bool) {
 	q.poke()
 }
 
+// landed is told of every batch that was taken, when it is durable.
+func (q *queue) landed() {
+	q.mu.Lock()
+	q.flying--
+	wake := q.flying == 0 && len(q.items) > 0
+	q.mu.Unlock()
+	if wake {
+		q.poke()
+	}
+}
+
 func (q *queue) waiting() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -162,12 +178,16 @@ func (q *queue) take(batch []item) ([]item, bool) {
 		var clock <-chan time.Time
 		if len(q.items) > 0 {
 			wait := lazyWait - time.Since(q.since)
-			if q.urgent > 0 || q.stopped != nil || q.weight > batchBytes || wait <= 0 {
+			urgent := q.urgent > 0 && (q.flying == 0 || q.urgent >= gatherItems)
+			if urgent || q.stopped != nil || q.weight > batchBytes || wait <= 0 {
 				batch = q.takeLocked(batch)
+				q.flying++
 				q.mu.Unlock()
 				return batch, true
 			}
-			clock = time.After(wait)
+			if q.urgent == 0 {
+				clock = time.After(wait)
+			}
 		}
 		last := q.last
 		q.mu.Unlock()

@@ -80,9 +80,9 @@ func (j *Journal) readPartition(ctx context.Context, partition int, after uint64
 		return nil, nil
 	}
 	if end.Seq-after <= indexFrom {
-		// One look covers all there is up to end.
-		found, _, ok := j.ring.look(nil, after, limit, func(e *journal.Entry) bool { return e.Partition == partition })
-		if ok {
+		match := func(e *journal.Entry) bool { return e.Partition == partition }
+		found, through, _ := j.ring.look(nil, after, limit, match)
+		if through >= end.Seq || len(found) == limit {
 			return found, nil
 		}
 	}

@@ -75,6 +75,7 @@ func (j *Journal) refuse(b *batch, err error) {
 
 func (j *Journal) answer(b *batch) {
 	j.inFlight.Add(-int64(len(b.items)))
+	j.queue.landed()
 	j.queue.room.Release(b.weight)
 	for n := range b.items {
 		i := &b.items[n]

@@ -148,12 +148,27 @@ func (r *ring) get(seq uint64) *journal.Entry {
 	return nil
 }
 
-// lookBound is how many entries one read looks at while it holds the ring.
-const lookBound = 4096
+const (
+	// lookBound is how many entries one read looks at.
+	lookBound = 4096
+	// lookHold is how many of them it looks at while it holds the ring.
+	lookHold = 256
+)
 
 // look appends to found the entries after a place that match, at most limit. It
 // returns how far it looked. ok is false when the ring begins later.
 func (r *ring) look(found []*journal.Entry, after uint64, limit int, match func(*journal.Entry) bool) (_ []*journal.Entry, through uint64, ok bool) {
+	through, ok = after, true
+	for looked := 0; ok && looked < lookBound && len(found) < limit; looked += lookHold {
+		place := through
+		if found, through, ok = r.lookSome(found, place, limit, match); through == place {
+			break
+		}
+	}
+	return found, through, ok || through > after
+}
+
+func (r *ring) lookSome(found []*journal.Entry, after uint64, limit int, match func(*journal.Entry) bool) (_ []*journal.Entry, through uint64, ok bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if after < r.floor {
@@ -161,7 +176,7 @@ func (r *ring) look(found []*journal.Entry, after uint64, limit int, match func(
 	}
 	through = after
 	i := r.find(after)
-	for looked := 0; i < r.n && looked < lookBound; i, looked = i+1, looked+1 {
+	for end := min(r.n, i+lookHold); i < end; i++ {
 		if len(found) >= limit {
 			return found, through, true
 		}
