@@ -44,7 +44,9 @@ type Device struct {
 	said     []*Said // in the order of speaking
 	open     int     // said[:open] are all acknowledged
 	inboxes  map[string]*Inbox
-	replies  []json.RawMessage // down/reply
+	told     map[chat.MessageID]chat.EventType // what became of its own words
+	answers  int                               // messages of others
+	replies  []json.RawMessage                 // down/reply
 	cancel   context.CancelFunc
 	ended    chan struct{}
 	online   bool
@@ -53,16 +55,19 @@ type Device struct {
 	spoken   chan struct{}
 }
 
+// keepAlive is the shortest that desks may ask for, so that a frozen one is missed soon.
+const keepAlive = 15
+
 // window is how many publishes a device has under way: less than every server
 // allows that can be met here.
 const window = 8
 
 func newDevice(tb testing.TB, a chat.Account, name string, version byte, password string, address func() string, filters ...string) *Device {
-	h := wire.Hello{Version: version, Client: name, User: a.Subject, Password: password, KeepAlive: 60}
+	h := wire.Hello{Version: version, Client: name, User: a.Subject, Password: password, KeepAlive: keepAlive}
 	if version == wire.V5 {
 		h.Properties = wire.Properties{{ID: wire.SessionExpiry, Num: 86400}}
 	}
-	d := &Device{Account: a, Name: name, tb: tb, hello: h, address: address, inboxes: map[string]*Inbox{}, spoken: make(chan struct{}, 1)}
+	d := &Device{Account: a, Name: name, tb: tb, hello: h, address: address, inboxes: map[string]*Inbox{}, told: map[chat.MessageID]chat.EventType{}, spoken: make(chan struct{}, 1)}
 	for _, f := range filters {
 		d.filters = append(d.filters, wire.Filter{Topic: f, Options: 1})
 	}
@@ -304,9 +309,39 @@ func (d *Device) arrived(p wire.Packet) {
 		d.mu.Unlock()
 		return
 	}
-	if e, fresh := d.Inbox(p.Topic).take(p.Payload); fresh && d.heard != nil {
+	e, fresh := d.Inbox(p.Topic).take(p.Payload)
+	if !fresh {
+		return
+	}
+	if p.Topic == "down/event" {
+		d.mu.Lock()
+		switch {
+		case e.Type == chat.TypeMessage && (e.From == nil || e.From.Role != d.Account.Role || e.From.ID != d.Account.Subject):
+			d.answers++
+		case e.Type == chat.TypeRefused && d.told[e.ID] == chat.TypeMessage: // a repeat with other content: the first one stands
+		case e.ID != "":
+			d.told[e.ID] = e.Type
+		}
+		d.mu.Unlock()
+	}
+	if d.heard != nil {
 		d.heard(p.Topic, e)
 	}
+}
+
+// Answers is how many messages of others arrived.
+func (d *Device) Answers() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.answers
+}
+
+// Told is what the device's inbox said became of something it said: a message, a refusal, done;
+// "" as long as it said nothing.
+func (d *Device) Told(id chat.MessageID) chat.EventType {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.told[id]
 }
 
 // mouth is the sending half of one connection.

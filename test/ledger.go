@@ -39,6 +39,19 @@ func (l *Ledger) Close(tb testing.TB) {
 	tb.Helper()
 	l.Settle(tb)
 	l.Check(tb)
+	words, answers, events, repeats := 0, 0, 0, 0
+	for _, d := range l.devices() {
+		if d.Account.Role == chat.Customer {
+			words += len(d.Sayings())
+		} else {
+			answers += len(d.Sayings()) + len(l.posted(d))
+		}
+		for _, i := range d.Inboxes() {
+			events, repeats = events+len(i.Events()), repeats+i.Repeats()
+		}
+	}
+	tb.Logf("the ledger balances: %d words of %d phones, %d of %d desks, %d events; %d came again and were told apart by their number",
+		words, len(l.Phones), answers, len(l.Desks), events, repeats)
 }
 
 // Settle waits until every acknowledged word has its outcome and every phone
@@ -57,9 +70,8 @@ func (l *Ledger) Settle(tb testing.TB) {
 				missing = append(missing, fmt.Sprintf("%s waits for %d PUBACKs", d, n))
 				continue
 			}
-			told := outcomes(d)
 			for _, s := range append(d.Sayings(), l.posted(d)...) {
-				if _, ok := told[s.ID]; !ok {
+				if d.Told(s.ID) == "" {
 					missing = append(missing, fmt.Sprintf("%s has neither message nor refusal for %s, which was acknowledged", d, s.ID))
 				}
 			}
@@ -118,20 +130,6 @@ func (l *Ledger) posted(d *Device) []*Said {
 		}
 	}
 	return nil
-}
-
-// outcomes says what became of the words of a device, as its inbox tells.
-func outcomes(d *Device) map[chat.MessageID]chat.EventType {
-	told := map[chat.MessageID]chat.EventType{}
-	for _, e := range d.Inbox("down/event").Events() {
-		switch {
-		case e.Type == chat.TypeMessage && (e.From.Role != d.Account.Role || e.From.ID != d.Account.Subject):
-		case e.Type == chat.TypeRefused && told[e.ID] == chat.TypeMessage: // of a repeat
-		case e.ID != "":
-			told[e.ID] = e.Type
-		}
-	}
-	return told
 }
 
 func listed(missing []string) string {
@@ -218,16 +216,14 @@ func (l *Ledger) knows(a chat.Account) bool {
 // device was told; what one device said in turn is stored in that turn.
 func (l *Ledger) checkSaid(d *Device, stored map[word]place, fault func(string, ...any)) {
 	last := map[chat.ConversationID]uint64{}
-	refusals := map[chat.MessageID]bool{}
-	for _, e := range only(d.Inbox("down/event").Events(), chat.TypeRefused) {
-		refusals[e.ID] = true
-	}
+	before := map[chat.MessageID]bool{}
 	for _, s := range append(d.Sayings(), l.posted(d)...) {
 		at, ok := stored[word{d.Account, s.ID}]
-		if s.topic == "up/command" {
+		if s.topic == "up/command" || before[s.ID] { // the turn of a word is that of its first saying
 			continue
 		}
-		refused := refusals[s.ID]
+		before[s.ID] = true
+		refused := d.Told(s.ID) == chat.TypeRefused
 		switch {
 		case d.Taken(s) && !ok && !refused:
 			fault("%s: %s was acknowledged and is lost", d, s.ID)

@@ -310,6 +310,7 @@ func (s *Server) tokenKeys() *token.Keys {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.keys == nil {
+		s.Command("token", "service", "ledger") // makes the key when there is none
 		b, err := os.ReadFile(filepath.Join(s.setup.Dir, "token.key"))
 		if err != nil {
 			s.tb.Fatal(err)
