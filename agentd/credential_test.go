@@ -67,17 +67,14 @@ func TestThePasswordPolicyNamesEveryFault(t *testing.T) {
 	}{
 		{"correct horse battery", nil},
 		{"Gänsefüßchen", nil},
-		{"ninechars", []string{"shorter than 10"}},
-		{"", []string{"shorter than 10", "fewer than 5 different"}},
-		{"aaaaaaaaaaaa", []string{"fewer than 5 different"}},
-		{"1234567890", []string{"first that anybody would try"}},
-		{"Password1234", []string{"first that anybody would try"}},
-		{"hello-Ada.L-42", []string{"contains the sign-in name"}},
-		{"with\x00control", []string{"control character"}},
+		{"eightchr", nil},
+		{"sevenxx", []string{"shorter than 8"}},
+		{"", []string{"shorter than 8"}},
+		{"wi\x00th", []string{"control character", "shorter than 8"}},
 		{"not\xffutf8 at all", []string{"UTF-8"}},
 		{strings.Repeat("abcdefgh", 40), []string{"longer than 256 bytes"}},
 	} {
-		err := agentd.CheckPassword("ada.l", tt.password)
+		err := agentd.CheckPassword(tt.password)
 		if tt.want == nil {
 			if err != nil {
 				t.Errorf("CheckPassword(%q) = %v, want nil", tt.password, err)
@@ -103,7 +100,7 @@ func TestMadePasswordsPassThePolicy(t *testing.T) {
 	seen := map[string]bool{}
 	for range 200 {
 		p := agentd.NewPassword()
-		if err := agentd.CheckPassword("ada", p); err != nil {
+		if err := agentd.CheckPassword(p); err != nil {
 			t.Errorf("%q: %v", p, err)
 		}
 		if len(p) != 23 || seen[p] {

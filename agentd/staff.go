@@ -58,7 +58,7 @@ func (s Staff) Add(ctx context.Context, h Hire) error {
 	if h.Capacity < 1 || h.Capacity > MaxCapacity {
 		return fmt.Errorf("%w: capacity %d is not 1 to %d", chat.ErrInvalid, h.Capacity, MaxCapacity)
 	}
-	if err := CheckPassword(h.ID, h.Password); err != nil {
+	if err := CheckPassword(h.Password); err != nil {
 		return err
 	}
 	cred := storage.Credential{Agent: a, PasswordHash: HashPassword(h.Password)}
@@ -76,7 +76,7 @@ func (s Staff) List(ctx context.Context) ([]chat.Agent, error) {
 // SetPassword changes an agent's password. Whoever is signed in with the old
 // one has to sign in again.
 func (s Staff) SetPassword(ctx context.Context, id, password string) error {
-	if err := CheckPassword(id, password); err != nil {
+	if err := CheckPassword(password); err != nil {
 		return err
 	}
 	return s.change(ctx, id, "agent password", func(c *storage.Credential) { c.PasswordHash = HashPassword(password) })

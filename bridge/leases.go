@@ -308,7 +308,7 @@ func (l *leases) claim(ctx context.Context, name string, known uint64) error {
 	l.held[name] = holding{row, at.Add(l.ttl)}
 	l.mu.Unlock()
 	if gained {
-		l.log.Info("lease gained", "lease", name, "epoch", row.Epoch)
+		l.log.Debug("lease gained", "lease", name, "epoch", row.Epoch)
 		l.changed()
 	}
 	return nil

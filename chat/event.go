@@ -157,11 +157,25 @@ func DoneEvent(id MessageID, c ConversationID, at time.Time) Event {
 // Body is the event as it is stored, without its number.
 func (e Event) Body() []byte {
 	e.Event = ""
-	b, err := json.Marshal(e)
+	var v any = e
+	if e.Type == TypeRefused {
+		v = refused{e.Type, e.ID, e.Reason, e.Detail, e.At}
+	}
+	b, err := json.Marshal(v)
 	if err != nil {
 		panic(fmt.Sprintf("chat: event does not marshal: %v", err)) // strings and numbers only: cannot happen
 	}
 	return b
+}
+
+// refused is a TypeRefused event with all its fields: id is there even when the
+// refused input had none that could be read.
+type refused struct {
+	Type   EventType `json:"type"`
+	ID     MessageID `json:"id"`
+	Reason Reason    `json:"reason"`
+	Detail string    `json:"detail"`
+	At     string    `json:"at"`
 }
 
 // Numbered puts the event's id in front of a stored body: what goes on the wire.

@@ -120,6 +120,9 @@ func TestEventIDs(t *testing.T) {
 			t.Errorf("Parse(%q) = %q, %d", bad, inc, n)
 		}
 	}
+	if b := string(chat.RefusedEvent(chat.Refusal{Reason: chat.ReasonInvalid}, noon).Body()); !strings.Contains(b, `"id":""`) {
+		t.Errorf("a refusal without an id lacks the field: %s", b)
+	}
 	body := chat.RefusedEvent(chat.Refusal{ID: "1", Reason: chat.ReasonInvalid}, noon).Body()
 	var e chat.Event
 	if err := json.Unmarshal(chat.Numbered(id, body), &e); err != nil || e.Event != id || e.Type != chat.TypeRefused {
