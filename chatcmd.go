@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -61,20 +63,7 @@ func runChatWith(ctx context.Context, args []string, in io.Reader, out io.Writer
 	if _, err := chatAddress(c.Data, server); err != nil {
 		return err
 	}
-	cfg := client.Config{
-		Subject: who.Subject, Device: device, Log: slog.New(slog.DiscardHandler),
-		Dial: func(ctx context.Context) (net.Conn, error) {
-			addr, err := chatAddress(c.Data, server) // each time: a server that was started again may be elsewhere
-			if err != nil {
-				return nil, err
-			}
-			return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
-		},
-		Token: func(context.Context) (string, error) {
-			now := time.Now().UTC()
-			return keys.Issue(token.Claims{Account: who, Device: device, Name: who.Subject, Issued: now, Expires: now.Add(chatTTL)})
-		},
-	}
+	cfg := chatConfig(keys, c.Data, server, who, device)
 	dir := filepath.Join(c.Data, "phones", pathName(who.Subject), pathName(device))
 	screen := newChatScreen(out, who.Subject, time.Local, nil)
 	if fresh {
@@ -91,6 +80,25 @@ func runChatWith(ctx context.Context, args []string, in io.Reader, out io.Writer
 		err = fmt.Errorf("%w; choose another name with --device", err)
 	}
 	return errors.Join(err, p.close())
+}
+
+// chatConfig is a client that issues its own tokens and finds the server that
+// serves data, unless server names one.
+func chatConfig(keys *token.Keys, data, server string, who chat.Account, device string) client.Config {
+	return client.Config{
+		Subject: who.Subject, Device: device, Log: slog.New(slog.DiscardHandler),
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			addr, err := chatAddress(data, server) // each time: a server that was started again may be elsewhere
+			if err != nil {
+				return nil, err
+			}
+			return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		},
+		Token: func(context.Context) (string, error) {
+			now := time.Now().UTC()
+			return keys.Issue(token.Claims{Account: who, Device: device, Name: who.Subject, Issued: now, Expires: now.Add(chatTTL)})
+		},
+	}
 }
 
 // talk is the conversation with whatever in is.
@@ -149,8 +157,16 @@ func forgetChat(dir string, cfg client.Config, screen *chatScreen) error {
 
 // pathName makes a file name of any subject or device.
 func pathName(s string) string {
-	if s = url.PathEscape(s); s == "." || s == ".." {
-		return "%" + s
+	name := url.PathEscape(s)
+	switch {
+	case name == "." || name == "..":
+		return "%" + name
+	case len(name) > maxPathName:
+		sum := sha256.Sum256([]byte(s))
+		return name[:maxPathName] + "-" + hex.EncodeToString(sum[:8])
 	}
-	return s
+	return name
 }
+
+// maxPathName is well within what file systems take.
+const maxPathName = 100

@@ -416,20 +416,17 @@ func TestTakenOverClientDoesNotFightBack(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	runs := make(chan error, 2)
-	run := func() (up chan struct{}) {
-		up = make(chan struct{})
+	for n := range 2 {
 		c, err := client.New(h.config(ada, "phone-1"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		go func() { runs <- errors.Join(c.Run(ctx, func() { close(up) }), c.Close()) }()
-		return up
-	}
-	for range 2 {
-		select {
-		case <-run():
-		case <-ctx.Done():
-			t.Fatal("no connection")
+		if _, err := c.Send(ctx, fmt.Sprint(n)); err != nil {
+			t.Fatal(err)
+		}
+		go func() { runs <- errors.Join(c.Run(ctx, nil), c.Close()) }()
+		if err := c.Settle(ctx); err != nil {
+			t.Fatal(err)
 		}
 	}
 	if err := <-runs; !errors.Is(err, client.ErrTakenOver) {
