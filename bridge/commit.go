@@ -24,8 +24,6 @@ type committer struct {
 	partitions [chat.Partitions]*partition
 	turn       int // which partition is read first, so that a busy one starves nobody
 	patience   time.Duration
-	renewed    string // the incarnation this process began, and when
-	renewedAt  time.Time
 }
 
 func newCommitter(b *Bridge) committer {

@@ -84,6 +84,54 @@ func TestPoisonIsIsolatedRefusedAndPassed(t *testing.T) {
 	w.audit()
 }
 
+// Presence that cannot be stored is nobody's message: nobody is told.
+func TestPoisonousPresenceIsPassed(t *testing.T) {
+	w := newWorld(t)
+	b := w.start("a")
+	w.take(session(gus, "desk\xff", "n1", 1, true), session(gus, "desk", "n1", 1, true))
+	if got := w.told(gus.Inbox()); len(got) != 0 || !w.reachable("gus") {
+		t.Errorf("gus was told %v, reachable %t", got, w.reachable("gus"))
+	}
+	if s := b.Stats(); s.Poison != 1 || s.Untold != 1 {
+		t.Errorf("stats %+v, want one poisoned and untold", s)
+	}
+}
+
+// muteJournal loses every announcement.
+type muteJournal struct{ journal.Journal }
+
+func (muteJournal) Announce(context.Context, journal.Announcement) error { return nil }
+
+func TestWhatWasCommittedIsPublishedBeforeRunReturns(t *testing.T) {
+	w := newWorld(t)
+	committed := make(chan struct{}, 1)
+	w.store.after = func(s storage.Scope, err error) error {
+		committed <- struct{}{}
+		return err
+	}
+	b := w.startOn(muteJournal{w.journal}, w.store, "a")
+	w.append(says(ada, "1", "hello"))
+	<-committed
+	b.stop()
+	w.audit()
+	if n := len(w.published()[topics.Inbox(ada.Inbox())]); n != 2 {
+		t.Errorf("%d events of ada's are in the journal when Run has returned, want 2", n)
+	}
+	for p := range chat.Partitions {
+		if left, err := w.store.Unpublished(t.Context(), p, 10); err != nil || len(left) > 0 {
+			t.Errorf("partition %d has %d events not marked (%v)", p, len(left), err)
+		}
+	}
+}
+
+// The poll finds what no wake-up told of.
+func TestALostWakeUpCostsTimeOnly(t *testing.T) {
+	w := newWorld(t)
+	w.startOn(muteJournal{w.journal}, w.store, "a")
+	w.take(says(ada, "1", "hello"))
+	w.audit()
+}
+
 func TestAPanicInADecisionIsThatEntrysFault(t *testing.T) {
 	it, err := read(new(durable(says(ada, "1", "hello"))))
 	if err != nil {

@@ -22,7 +22,9 @@ type gate struct {
 	before func(ctx context.Context, s storage.Scope, decide func(*storage.Unit) error) error
 	after  func(s storage.Scope, err error) error
 	// reading is called before the reads that requests are answered from.
-	reading func(ctx context.Context) error
+	reading  func(ctx context.Context) error
+	renewals atomic.Int64 // of the incarnation
+
 	// died tells that a process has to be started again by revive, which await does.
 	died   chan struct{}
 	revive func()
@@ -67,6 +69,11 @@ func (g *gate) Claim(ctx context.Context, name, holder string, known uint64, now
 func (g *gate) Yield(ctx context.Context, l storage.Lease) error {
 	defer g.poke()
 	return g.Store.Yield(ctx, l)
+}
+
+func (g *gate) Renew(ctx context.Context, old string) (string, error) {
+	g.renewals.Add(1)
+	return g.Store.Renew(ctx, old)
 }
 
 func (g *gate) LastEvent(ctx context.Context, in chat.Inbox) (uint64, error) {

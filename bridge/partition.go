@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -117,67 +116,6 @@ func (c *committer) beyond(ctx context.Context, p *partition, stored storage.Pos
 		}
 	}
 	return fmt.Errorf("position %d is past the journal's tail %d", stored.Seq, tail.Seq)
-}
-
-// floor is how far a partition was known to be stored when its input began to be
-// read again: below it, a position that is less than what the journal was told is no news.
-type floor struct {
-	Epoch       uint64 `json:"epoch"`
-	Incarnation string `json:"incarnation"`
-	Kept        uint64 `json:"kept"`
-}
-
-func floorKey(partition int) string { return fmt.Sprintf("bridge/floor/%02d", partition) }
-
-// startOver prepares for reading a journal that storage knows in no part.
-func (c *committer) startOver(ctx context.Context, partition int, epoch, kept uint64) error {
-	if kept == 0 {
-		return nil
-	}
-	incarnation, err := c.Store.Incarnation(ctx)
-	if err != nil {
-		return fmt.Errorf("incarnation: %w", err)
-	}
-	return c.expect(ctx, partition, floor{epoch, incarnation, kept})
-}
-
-// expect notes the floor, so that a restart on the way to it raises no alarm.
-func (c *committer) expect(ctx context.Context, partition int, f floor) error {
-	value, _ := json.Marshal(f) // strings and numbers only: cannot fail
-	put := journal.Put{Key: floorKey(partition), Value: value, If: journal.AnyVersion}
-	if err := write(ctx, c.Journal, &journal.Submission{Puts: []journal.Put{put}}); err != nil {
-		return fmt.Errorf("note the floor: %w", err)
-	}
-	return nil
-}
-
-// restored answers a storage that knows less than the journal was told it had:
-// it was restored from a backup. Input is taken in again from the stored position on, and
-// because event numbers are given out a second time, storage starts a new incarnation.
-func (c *committer) restored(ctx context.Context, partition int, stored storage.Position, kept uint64) error {
-	was, err := c.Store.Incarnation(ctx)
-	if err != nil {
-		return fmt.Errorf("incarnation: %w", err)
-	}
-	r, ok, err := c.Journal.Record(ctx, floorKey(partition))
-	if err != nil {
-		return fmt.Errorf("floor: %w", err)
-	}
-	now := floor{stored.Journal, was, kept}
-	var known floor
-	if ok && json.Unmarshal(r.Value, &known) == nil && known == now {
-		return nil // still on the way
-	}
-	// All partitions notice the same restore: one new incarnation is enough.
-	if was != c.renewed || time.Since(c.renewedAt) > time.Minute {
-		if now.Incarnation, err = c.Store.Renew(ctx, was); err != nil {
-			return fmt.Errorf("renew the incarnation: %w", err)
-		}
-		c.renewed, c.renewedAt = now.Incarnation, time.Now()
-		c.Log.WarnContext(ctx, "storage knows less than it did: it was restored from a backup; clients will sync anew",
-			"partition", partition, "seq", stored.Seq, "kept", kept, "incarnation", now.Incarnation)
-	}
-	return c.expect(ctx, partition, now)
 }
 
 // read returns the next entries of a partition, in order.

@@ -150,6 +150,37 @@ func TestPresenceThatIsReadAgainEndsTheSame(t *testing.T) {
 	}
 }
 
+// A start that is read again says nothing about sessions that came after it.
+func TestAnOldNodeStartLeavesNewerSessionsAlone(t *testing.T) {
+	began := time.Now()
+	start := nodeStart("n1")[gus.Slot().Partition()]
+	start.Seq, start.At = 1, began
+	it, err := read(&start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name    string
+		changed time.Time
+		want    int
+	}{
+		{"before", began.Add(-time.Second), 1},
+		{"after", began.Add(time.Second), 0},
+	} {
+		u := storage.NewUnit(storage.Loaded{
+			Accounts: map[chat.Account]*storage.Account{gus: {Account: gus}},
+			Sessions: map[chat.Account][]storage.Session{gus: {{Account: gus, Client: "desk", Node: "n1", Epoch: 4, Up: true, Changed: tt.changed}}},
+			Nodes:    map[storage.NodeKey][]chat.Account{it.node(): {gus}},
+		})
+		if _, err := decide(u, []*item{it}, chat.Grace); err != nil {
+			t.Fatal(err)
+		}
+		if got := u.Changes(); len(got.Sessions) != tt.want || len(got.Jobs) != tt.want {
+			t.Errorf("a session that changed %s the start: %d sessions go down, %d graces begin, want %d", tt.name, len(got.Sessions), len(got.Jobs), tt.want)
+		}
+	}
+}
+
 func TestNamesAreCleanedAndBounded(t *testing.T) {
 	w := newWorld(t)
 	w.start("a")

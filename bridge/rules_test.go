@@ -266,6 +266,31 @@ func TestReleaseKeepsTheWaitingTimeAndTellsTheFormerOwner(t *testing.T) {
 	w.wantTexts(c.ID, "1 ada hello")
 }
 
+// An agent whom agentd gave the conversation confirms it with the first answer.
+func TestAnAnswerConfirms(t *testing.T) {
+	w := newWorld(t)
+	w.start("a")
+	w.take(says(ada, "1", "hello"))
+	id := w.only().ID
+	scope := storage.Scope{Conversations: []chat.ConversationID{id}, ConversationsOf: "main"}
+	err := w.store.Store.Transact(t.Context(), scope, func(u *storage.Unit) error {
+		c, err := u.Conversation(id)
+		if err != nil {
+			return err
+		}
+		u.Touch(c)
+		return c.Assign("gus", "GUS")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.take(saysIn(gus, "g1", id, 1, "hi"), saysIn(gus, "g2", id, 1, "how can I help?"))
+	w.wantTold(gus.Inbox(), "message 2 GUS hi", "head held GUS last 2", "message 3 GUS how can I help?")
+	if !w.only().Accepted {
+		t.Error("the conversation is not accepted")
+	}
+}
+
 func TestTenantsShareNothing(t *testing.T) {
 	w := newWorld(t)
 	b := w.start("a")

@@ -340,6 +340,10 @@ func (w *world) published() map[string][]string {
 		for _, e := range page.Entries {
 			if e.Inbox != "" {
 				live[e.Topic] = append(live[e.Topic], string(e.Payload))
+				life, _, _ := strings.Cut(e.Inbox, ":")
+				if id := `{"event":"` + string(chat.NewEventID(life, e.Event)) + `"`; !strings.HasPrefix(string(e.Payload), id) && len(e.Payload) > 20 {
+					w.Errorf("entry %d is event %d of %s, and says %s", e.Seq, e.Event, e.Inbox, e.Payload)
+				}
 			}
 		}
 		if after = page.Through; after >= w.journal.Tail().Seq {
