@@ -40,19 +40,19 @@ type Device struct {
 	// heard is called for every fresh event, from the device's own goroutine; it must not block.
 	heard func(topic string, e chat.Event)
 
-	mu       sync.Mutex
-	said     []*Said // in the order of speaking
-	open     int     // said[:open] are all acknowledged
-	inboxes  map[string]*Inbox
-	told     map[chat.MessageID]chat.EventType // what became of its own words
-	answers  int                               // messages of others
-	replies  []json.RawMessage                 // down/reply
-	cancel   context.CancelFunc
-	ended    chan struct{}
-	online   bool
-	connects int
-	refused  []string // CONNACKs and SUBACKs that said no
-	spoken   chan struct{}
+	mu      sync.Mutex
+	said    []*Said // in the order of speaking
+	open    int     // said[:open] are all acknowledged
+	inboxes map[string]*Inbox
+	told    map[chat.MessageID]chat.EventType // what became of its own words
+	answers int                               // messages of others
+	replies []json.RawMessage                 // down/reply
+	cancel  context.CancelFunc
+	ended   chan struct{}
+	online  bool
+	tries   int      // connections that ended, or never began
+	refused []string // CONNACKs and SUBACKs that said no
+	spoken  chan struct{}
 }
 
 // keepAlive is the shortest that desks may ask for, so that a frozen one is missed soon.
@@ -125,6 +125,13 @@ func (d *Device) AwaitOnline() {
 	})
 }
 
+// Tries is how many connections ended, or never came to be.
+func (d *Device) Tries() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.tries
+}
+
 // Publish queues a publish. It is sent now, or when there is a link.
 func (d *Device) Publish(topic string, id chat.MessageID, text string, payload any) *Said {
 	b, err := json.Marshal(payload)
@@ -190,17 +197,23 @@ func (d *Device) Inboxes() (all []*Inbox) {
 	return all
 }
 
-// Replies are what came on down/reply.
-func (d *Device) Replies() []json.RawMessage {
+// Reply is the answer to a request.
+func (d *Device) Reply(to chat.MessageID) (r chat.Reply, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.replies[:len(d.replies):len(d.replies)]
+	for _, b := range d.replies {
+		if r = (chat.Reply{}); json.Unmarshal(b, &r) == nil && r.ID == to {
+			return r, true
+		}
+	}
+	return chat.Reply{}, false
 }
 
 func (d *Device) live(ctx context.Context) {
 	for ctx.Err() == nil {
 		_ = d.connection(ctx) // that it ended is enough to know
 		d.mu.Lock()
+		d.tries++
 		d.online = false
 		d.mu.Unlock()
 		select {
@@ -235,9 +248,6 @@ func (d *Device) connection(ctx context.Context) error {
 	if err := conn.Send(wire.Packet{Type: wire.Subscribe, ID: 1, Filters: d.filters}); err != nil {
 		return err
 	}
-	d.mu.Lock()
-	d.connects++
-	d.mu.Unlock()
 	m := &mouth{device: d, conn: conn, under: map[uint16]*Said{}, id: 1, credit: make(chan struct{}, 1)}
 	var speaking sync.WaitGroup
 	done, end := context.WithCancel(ctx)

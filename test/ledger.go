@@ -1,6 +1,7 @@
 package test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -142,7 +143,17 @@ func listed(missing []string) string {
 // Check compares everything with everything. It may be called at any time after Settle.
 func (l *Ledger) Check(tb testing.TB) {
 	tb.Helper()
-	var faults []string
+	faults, err := l.Faults(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if len(faults) > 0 {
+		tb.Fatalf("the ledger does not balance:\n%s", listed(faults))
+	}
+}
+
+// Faults is what Check finds.
+func (l *Ledger) Faults(ctx context.Context) (faults []string, err error) {
 	fault := func(format string, a ...any) { faults = append(faults, fmt.Sprintf(format, a...)) }
 
 	texts := map[word][]string{} // everything that was ever sent
@@ -158,9 +169,9 @@ func (l *Ledger) Check(tb testing.TB) {
 	// The server's own account of it: the order, without gaps, each word once.
 	order := map[place]chat.Event{}
 	stored := map[word]place{}
-	heads, err := l.Server.Conversations(tb.Context(), nil)
+	heads, err := l.Server.Conversations(ctx, nil)
 	if err != nil {
-		tb.Fatal(err)
+		return nil, err
 	}
 	open := map[string]chat.ConversationID{}
 	for _, h := range heads {
@@ -170,9 +181,9 @@ func (l *Ledger) Check(tb testing.TB) {
 			}
 			open[h.Customer.ID] = h.ID
 		}
-		thread, err := l.Server.Thread(tb.Context(), h.ID)
+		thread, err := l.Server.Thread(ctx, h.ID)
 		if err != nil {
-			tb.Fatal(err)
+			return nil, err
 		}
 		if n := uint64(len(thread)); n != h.LastSeq {
 			fault("conversation %s has %d messages and last_seq %d", h.ID, n, h.LastSeq)
@@ -202,9 +213,7 @@ func (l *Ledger) Check(tb testing.TB) {
 		l.checkSeen(d, order, stored, fault)
 	}
 	l.checkOwners(fault)
-	if len(faults) > 0 {
-		tb.Fatalf("the ledger does not balance:\n%s", listed(faults))
-	}
+	return faults, nil
 }
 
 // knows reports whether every device of an account is in the ledger's hands.
