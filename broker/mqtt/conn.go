@@ -36,7 +36,6 @@ type conn struct {
 	s      *stream
 	ctx    context.Context
 	cancel context.CancelFunc
-	first  [1]byte
 
 	// What CONNECT settles. The reader writes these before anybody else reads them.
 	version   byte
@@ -70,12 +69,12 @@ func (c *conn) serve() {
 		return
 	}
 	for {
-		// One byte in a small frame: this is where idle connections wait.
-		if _, err := c.s.Read(c.first[:]); err != nil {
-			c.lost(err)
-			return
+		// This is where idle connections wait: without a buffer, in a small frame.
+		buf, n, err := c.s.await()
+		if err == nil {
+			err = c.burst(buf, n)
 		}
-		if err := c.burst(); err != nil {
+		if err != nil {
 			c.lost(err)
 			return
 		}
@@ -164,14 +163,12 @@ func (c *conn) drain() {
 	}
 }
 
-// burst works on what has arrived, beginning with first, until nothing is left over.
+// burst works on the n bytes that have arrived, and what comes meanwhile, until
+// nothing is left over. It gives buf back.
 //
 //go:noinline
-func (c *conn) burst() error {
-	buf := readers.Get().(*[readBytes]byte)
+func (c *conn) burst(buf *[readBytes]byte, n int) error {
 	defer readers.Put(buf)
-	buf[0] = c.first[0]
-	n := 1
 	for {
 		used, need, err := c.work(buf[:n])
 		if err != nil {

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -24,8 +25,26 @@ type stream struct {
 	// TCP socket, not a framed one.
 	resumable bool
 
+	waiter
+
 	mu    sync.Mutex
 	until time.Time // after Poison: no write deadline is later than this
+}
+
+// awaitByte waits with one byte of its own, for sockets that can do no better.
+func (s *stream) awaitByte() (buf *[readBytes]byte, n int, err error) {
+	if s.one == nil {
+		s.one = new([1]byte)
+	}
+	if n, err = s.Conn.Read(s.one[:]); n == 0 {
+		if err == nil {
+			err = io.ErrNoProgress
+		}
+		return nil, 0, err
+	}
+	buf = readers.Get().(*[readBytes]byte)
+	buf[0] = s.one[0]
+	return buf, 1, nil
 }
 
 // Write writes all of p. A slow peer is given time as long as it takes something.
