@@ -1,12 +1,12 @@
 // Every word on the screen, in every language. Dict is the English one's
 // shape, so a missing or surplus entry in another does not compile.
 
-import { useSettings, type Lang } from './settings.ts'
-import type { Intent, Reason, State } from './sync/wire.ts'
+import type { Action, Intent, Reason, State } from './sync/wire.ts'
+
+export type Lang = 'en' | 'zh-CN'
 
 const en = {
   app: 'Holdline',
-  desk: 'Agent desk',
 
   signIn: 'Sign in',
   signInTitle: 'Sign in to your desk',
@@ -69,11 +69,8 @@ const en = {
   assignedToYou: 'New',
 
   back: 'Back to the list',
-  accept: 'Accept',
-  release: 'Release',
+  action: { accept: 'Accept', release: 'Release', resolve: 'Resolve' } satisfies Record<Action, string>,
   releaseHint: 'Give it back to the queue; the customer keeps the place',
-  resolve: 'Resolve',
-  moreActions: 'More actions',
   pendingCommand: { accept: 'Accepting…', release: 'Releasing…', resolve: 'Resolving…' },
   refusedCommand: {
     accept: 'This could not be accepted',
@@ -128,7 +125,6 @@ const en = {
   queue: 'Queue',
   owner: 'Owner',
   nobody: 'Nobody',
-  status: 'Status',
   waitingSince: 'Waiting since',
   opened: 'Opened',
   episode: 'Episode',
@@ -204,7 +200,6 @@ export type Dict = typeof en
 
 const zh: Dict = {
   app: 'Holdline',
-  desk: '客服工作台',
 
   signIn: '登录',
   signInTitle: '登录工作台',
@@ -266,11 +261,8 @@ const zh: Dict = {
   assignedToYou: '新',
 
   back: '返回列表',
-  accept: '接入',
-  release: '退回队列',
+  action: { accept: '接入', release: '退回队列', resolve: '解决' },
   releaseHint: '退回队列，客户保留原有排队位置',
-  resolve: '解决',
-  moreActions: '更多操作',
   pendingCommand: { accept: '正在接入…', release: '正在退回…', resolve: '正在解决…' },
   refusedCommand: { accept: '无法接入此会话', release: '无法退回此会话', resolve: '无法解决此会话' },
   resolveDraftTitle: '还有未发送的草稿，确定解决？',
@@ -321,7 +313,6 @@ const zh: Dict = {
   queue: '队列',
   owner: '负责人',
   nobody: '无',
-  status: '状态',
   waitingSince: '开始等待',
   opened: '开始时间',
   episode: '轮次',
@@ -393,7 +384,3 @@ export const dictionaries: Record<Lang, Dict> = { en, 'zh-CN': zh }
 
 /** Each language by its own name. */
 export const languages: Record<Lang, string> = { en: 'English', 'zh-CN': '简体中文' }
-
-export function useT(): Dict {
-  return dictionaries[useSettings().lang]
-}

@@ -2,9 +2,9 @@
 // same keys before anything is drawn.
 
 import { useSyncExternalStore } from 'react'
+import { type Dict, dictionaries, type Lang } from './i18n.ts'
 
 export type Theme = 'system' | 'light' | 'dark'
-export type Lang = 'en' | 'zh-CN'
 
 export interface Settings {
   theme: Theme
@@ -96,4 +96,9 @@ export function useSettings(): Settings {
     },
     () => settings,
   )
+}
+
+/** useT gives the words of the chosen language. */
+export function useT(): Dict {
+  return dictionaries[useSettings().lang]
 }

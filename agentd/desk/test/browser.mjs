@@ -284,6 +284,10 @@ test('the list holds still under the pointer', async (t) => {
   await shot(page, 'frozen')
   await page.getByRole('button', { name: 'Show 2 new or changed' }).click()
   assert.deepEqual(await names(), ['Ada Byron', 'Cleo Diaz', 'Bob Kahn'])
+  mock.customerSays('bob', 'Bob Kahn', 'once more')
+  await page.getByRole('button', { name: 'Show 1 new or changed' }).waitFor()
+  await page.keyboard.press('Shift') // whoever types is not about to click
+  await until('the list moves on', async () => (await names())[0] === 'Bob Kahn')
   await ann.leave()
 })
 

@@ -144,9 +144,15 @@ export class Dialer {
     let s: Session
     try {
       s = await this.o.api.session(this.device)
-    } catch {
-      // The connection stands; when the server ends it, dial finds out why.
-      if (round === this.round) this.renewal = this.o.timers.setTimeout(() => void this.renew(), 30_000)
+    } catch (err) {
+      if (round !== this.round) return
+      if (statusOf(err) === 401) {
+        this.stop(false)
+        this.on.signedOut()
+        return
+      }
+      // The connection stands meanwhile; should it be lost, dial takes over.
+      this.renewal = this.o.timers.setTimeout(() => void this.renew(), 30_000)
       return
     }
     if (round !== this.round) return

@@ -39,7 +39,8 @@ export interface LinkOptions {
 
 export type OpenLink = (o: LinkOptions, on: LinkEvents) => Link
 
-const connectTimeout = 10_000
+/** From the start until everything is subscribed. */
+const patience = 15_000
 const probeTimeout = 5_000
 const ackTimeout = 20_000
 const sessionSeconds = 3600
@@ -62,7 +63,7 @@ export const openLink: OpenLink = (o, on) => {
     password: o.token,
     clean: false,
     keepalive: 30,
-    connectTimeout,
+    connectTimeout: patience,
     reconnectPeriod: 0,
     resubscribe: false,
     properties: { sessionExpiryInterval: sessionSeconds, receiveMaximum: 64 },
@@ -78,15 +79,18 @@ export const openLink: OpenLink = (o, on) => {
   const end = (cause: Down) => {
     if (ended) return
     ended = true
+    o.timers.clear(tooLong)
     client.end(true)
     on.down(cause)
   }
+  const tooLong = o.timers.setTimeout(() => end('lost'), patience)
 
   client.on('connect', () => {
     client.subscribe({ 'down/#': { qos: 1 }, 'queue/+/event': { qos: 1 } }, (err, granted) => {
       if (ended) return
       if (err) return end('lost')
       if (granted?.some((g) => g.qos >= 0x80)) return end('denied')
+      o.timers.clear(tooLong)
       on.up()
     })
   })
@@ -128,6 +132,7 @@ export const openLink: OpenLink = (o, on) => {
     close(forget) {
       if (ended) return
       ended = true
+      o.timers.clear(tooLong)
       if (client.connected) client.end(false, forget ? { properties: { sessionExpiryInterval: 0 } } : {})
       else client.end(true)
     },

@@ -1,7 +1,7 @@
 import { Button } from '@base-ui/react/button'
 import { LoaderCircle, WifiOff } from 'lucide-react'
 import { useEffect, useRef, useState } from 'react'
-import { useT } from '../i18n.ts'
+import { useT } from '../settings.ts'
 import { useDesk, useDeskState, useLasting, useNow } from './hooks.ts'
 
 /** Banner says when the desk is not in step with the server, and what that means. */

@@ -2,8 +2,7 @@ import { Button } from '@base-ui/react/button'
 import { Dialog } from '@base-ui/react/dialog'
 import { Switch } from '@base-ui/react/switch'
 import { X } from 'lucide-react'
-import { useT } from '../i18n.ts'
-import { choose, useSettings } from '../settings.ts'
+import { choose, useSettings, useT } from '../settings.ts'
 
 export function CheatSheet({ open, onOpen }: { open: boolean; onOpen: (open: boolean) => void }) {
   const t = useT()

@@ -1,6 +1,6 @@
 import { Button } from '@base-ui/react/button'
 import { TriangleAlert } from 'lucide-react'
-import { useT } from '../i18n.ts'
+import { useT } from '../settings.ts'
 import { useDesk, useDeskState } from './hooks.ts'
 
 /** CommandNotes shows in place what could not be done, and why. */

@@ -1,6 +1,6 @@
 import { AlertDialog } from '@base-ui/react/alert-dialog'
 import { Button } from '@base-ui/react/button'
-import { useT } from '../i18n.ts'
+import { useT } from '../settings.ts'
 
 /** Confirm asks before something that people may regret. */
 export function Confirm({ open, title, text, yes, onYes, onClose }: {

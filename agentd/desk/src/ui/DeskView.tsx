@@ -1,7 +1,6 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from 'react'
 import { draftOf } from '../drafts.ts'
-import { useT } from '../i18n.ts'
-import { choose, useSettings } from '../settings.ts'
+import { choose, useSettings, useT } from '../settings.ts'
 import { Banner } from './Banner.tsx'
 import { CheatSheet } from './CheatSheet.tsx'
 import { Confirm } from './Confirm.tsx'

@@ -1,6 +1,6 @@
 import { Button } from '@base-ui/react/button'
 import { ArrowLeft, Check, CornerUpLeft, Hand, LoaderCircle, PanelRight } from 'lucide-react'
-import { useT } from '../i18n.ts'
+import { useT } from '../settings.ts'
 import type { Action, Conversation } from '../sync/wire.ts'
 import { Avatar } from './Avatar.tsx'
 import { useDesk, useDeskState } from './hooks.ts'
@@ -24,7 +24,7 @@ export function Header({ c, onBack, onResolve, onContext, contextOpen }: {
     outbox.filter((i) => i.conversation === c.conversation && i.kind === 'command' && !i.refused).map((i) => i.do),
   )
   const act = (action: Action, icon: React.ReactNode, kind: 'primary' | 'quiet', run: () => void, keys?: string, hint?: string) => (
-    <Tip text={hint ?? t[action]} {...(keys ? { keys } : {})}>
+    <Tip text={hint ?? t.action[action]} {...(keys ? { keys } : {})}>
       <Button
         className="button action"
         data-kind={kind}
@@ -34,7 +34,7 @@ export function Header({ c, onBack, onResolve, onContext, contextOpen }: {
         onClick={run}
       >
         {pending.has(action) ? <LoaderCircle size={16} className="spin" aria-hidden="true" /> : icon}
-        <span>{pending.has(action) ? t.pendingCommand[action] : t[action]}</span>
+        <span>{pending.has(action) ? t.pendingCommand[action] : t.action[action]}</span>
       </Button>
     </Tip>
   )

@@ -2,7 +2,7 @@ import { Button } from '@base-ui/react/button'
 import { Tabs } from '@base-ui/react/tabs'
 import { ArrowUp, Coffee, Inbox, Users } from 'lucide-react'
 import { useEffect, useMemo, useRef, useState } from 'react'
-import { useT } from '../i18n.ts'
+import { useT } from '../settings.ts'
 import type { Conversation } from '../sync/wire.ts'
 import { Empty } from './Empty.tsx'
 import { useFrozen } from './frozen.ts'
@@ -82,6 +82,13 @@ function Rows({ tab, open, selected, onSelect, onOrder }: {
     return inOrder(list, 'all').slice(0, mostResolved).map((c) => c.conversation)
   }, [tab, heads, frozen.ids])
 
+  // A pointer that rests here while its owner types is not about to click.
+  useEffect(() => {
+    if (!pointed) return
+    const typing = () => setPointed(false)
+    window.addEventListener('keydown', typing)
+    return () => window.removeEventListener('keydown', typing)
+  }, [pointed])
   useEffect(() => {
     if (tab === 'all') desk.loadRecent()
   }, [tab, desk])
@@ -98,7 +105,7 @@ function Rows({ tab, open, selected, onSelect, onOrder }: {
   return (
     <div
       className="rows-frame"
-      onPointerEnter={(e) => e.pointerType === 'mouse' && setPointed(true)}
+      onPointerMove={(e) => e.pointerType === 'mouse' && setPointed(true)}
       onPointerLeave={() => setPointed(false)}
     >
       {frozen.news > 0 && (

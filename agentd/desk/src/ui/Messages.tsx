@@ -1,7 +1,7 @@
 import { Button } from '@base-ui/react/button'
 import { ArrowDown, LoaderCircle, Lock, TriangleAlert } from 'lucide-react'
 import { Fragment, useEffect, useLayoutEffect, useMemo, useRef, useState } from 'react'
-import { useT } from '../i18n.ts'
+import { useT } from '../settings.ts'
 import type { Item } from '../sync/outbox.ts'
 import { emptyThread } from '../sync/thread.ts'
 import type { Conversation, Message } from '../sync/wire.ts'

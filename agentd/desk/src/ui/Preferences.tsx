@@ -1,8 +1,8 @@
 import { Menu } from '@base-ui/react/menu'
 import { Check, Settings2 } from 'lucide-react'
 import { useState } from 'react'
-import { languages, useT } from '../i18n.ts'
-import { choose, type Lang, type Theme, useSettings } from '../settings.ts'
+import { type Lang, languages } from '../i18n.ts'
+import { choose, type Theme, useSettings, useT } from '../settings.ts'
 import { Tip } from './Tip.tsx'
 
 /** Preferences is the menu for theme and language. */
@@ -19,7 +19,7 @@ export function Preferences() {
         </Menu.Trigger>
       </Tip>
       <Menu.Portal container={host}>
-        <Menu.Positioner className="layer" side="inline-end" align="end" sideOffset={8} collisionPadding={8}>
+        <Menu.Positioner className="layer" side="inline-end" align="end" sideOffset={16} collisionPadding={8}>
           <Menu.Popup className="menu">
             <Menu.RadioGroup value={s.theme} onValueChange={(v: Theme) => choose({ theme: v })}>
               <Menu.GroupLabel className="menu-label">{t.appearance}</Menu.GroupLabel>

@@ -1,6 +1,6 @@
 import { Button } from '@base-ui/react/button'
 import { Keyboard, MessagesSquare } from 'lucide-react'
-import { useT } from '../i18n.ts'
+import { useT } from '../settings.ts'
 import { Logo } from './Logo.tsx'
 import { Preferences } from './Preferences.tsx'
 import { go } from './route.ts'

@@ -1,7 +1,7 @@
 import { AlertCircle, Check, Clock, PencilLine } from 'lucide-react'
 import { memo } from 'react'
 import { useDrafts } from '../drafts.ts'
-import { useT } from '../i18n.ts'
+import { useT } from '../settings.ts'
 import type { Conversation } from '../sync/wire.ts'
 import { Avatar } from './Avatar.tsx'
 import { useDeskState } from './hooks.ts'

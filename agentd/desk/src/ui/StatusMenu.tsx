@@ -1,7 +1,7 @@
 import { Menu } from '@base-ui/react/menu'
 import { Check, LogOut } from 'lucide-react'
 import { useState } from 'react'
-import { useT } from '../i18n.ts'
+import { useT } from '../settings.ts'
 import type { Intent } from '../sync/wire.ts'
 import { Avatar } from './Avatar.tsx'
 import { useDesk, useDeskState } from './hooks.ts'
@@ -28,7 +28,7 @@ export function StatusMenu({ onSignOut }: { onSignOut: () => void }) {
         <span className="dot" data-reachable={reachable} data-intent={me.intent} aria-hidden="true" />
       </Menu.Trigger>
       <Menu.Portal container={host}>
-        <Menu.Positioner className="layer" side="inline-end" align="end" sideOffset={8} collisionPadding={8}>
+        <Menu.Positioner className="layer" side="inline-end" align="end" sideOffset={16} collisionPadding={8}>
           <Menu.Popup className="menu menu-status">
             <div className="menu-person">
               <Avatar id={me.id} name={me.name} size={40} />

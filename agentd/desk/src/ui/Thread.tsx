@@ -1,7 +1,7 @@
 import { useEffect } from 'react'
 import { Lock, MessagesSquare, SearchX, TriangleAlert } from 'lucide-react'
 import { Button } from '@base-ui/react/button'
-import { useT } from '../i18n.ts'
+import { useT } from '../settings.ts'
 import type { Conversation } from '../sync/wire.ts'
 import { CommandNotes } from './CommandNotes.tsx'
 import { Composer } from './Composer.tsx'

@@ -1,6 +1,6 @@
 import { useMemo } from 'react'
-import { useT } from '../i18n.ts'
-import { type Lang, useSettings } from '../settings.ts'
+import type { Lang } from '../i18n.ts'
+import { useSettings, useT } from '../settings.ts'
 import { useNow } from './hooks.ts'
 
 const formats = new Map<string, Intl.DateTimeFormat>()
