@@ -13,6 +13,7 @@ import (
 
 var numbers = map[string]func(*fixture){
 	"forty writers leave no gap in seq":                     gaplessSeq,
+	"forty agents leave no gap in seq":                      gaplessByAgents,
 	"event numbers of an inbox have no gap":                 gaplessEvents,
 	"the same id at once is said once":                      saidAtOnce,
 	"the same id at once is said once, without the account": saidWithoutLock,
@@ -49,6 +50,37 @@ func gaplessSeq(f *fixture) {
 			f.Fatalf("the time falls at seq %d", m.Seq)
 		}
 	}
+}
+
+// gaplessByAgents has no lock in common but the conversation's own.
+func gaplessByAgents(f *fixture) {
+	const writers, each = 40, 6
+	id := f.opened(ada, 1)
+	f.allNil(together(writers, func(w int) error {
+		agent := chat.Account{Tenant: "main", Role: chat.AgentRole, Subject: fmt.Sprint(w)}
+		for range each {
+			err := f.Transact(f.ctx, storage.Scope{ConversationsOf: "main", Conversations: []chat.ConversationID{id}}, func(u *storage.Unit) error {
+				c, err := u.Conversation(id)
+				if err != nil {
+					return err
+				}
+				u.Add(c.Number(agent, "", chat.Say{Kind: chat.Text, Text: "x"}, noon))
+				u.Touch(c)
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	messages := f.messages(id)
+	for i, m := range messages {
+		if m.Seq != uint64(i+1) {
+			f.Fatalf("message %d has seq %d", i+1, m.Seq)
+		}
+	}
+	f.want("messages", len(messages), writers*each+1)
 }
 
 func gaplessEvents(f *fixture) {
