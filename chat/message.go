@@ -105,11 +105,15 @@ func ParseSay(payload []byte) (Say, error) {
 		return s, invalidf("text is missing or empty")
 	case len(s.Text) > MaxTextBytes:
 		return s, fmt.Errorf("%w: text has %d bytes, at most %d are allowed", ErrTooLarge, len(s.Text), MaxTextBytes)
-	case strings.ContainsRune(s.Text, 0):
-		return s, invalidf("text contains U+0000")
+	case strings.ContainsFunc(s.Text, unwritable):
+		return s, invalidf("text contains a control character other than tab and line break")
 	}
 	return s, nil
 }
+
+// unwritable are the control characters that no text has a use for. JSON needs
+// six bytes for each, so that a text of them would not fit into a phone's packet.
+func unwritable(r rune) bool { return r < 0x20 && r != '\t' && r != '\n' && r != '\r' }
 
 // Action is what an agent does to a conversation with up/command.
 type Action string

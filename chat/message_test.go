@@ -38,7 +38,9 @@ func TestParseSay(t *testing.T) {
 		{"empty", ``, chat.ErrInvalid, "", "not JSON"},
 		{"two objects", `{"id":"1","text":"hi"}{}`, chat.ErrInvalid, "", "more after"},
 		{"not UTF-8", "{\"id\":\"1\",\"text\":\"\xff\"}", chat.ErrInvalid, "1", "UTF-8"},
-		{"U+0000 in the text", `{"id":"1","text":"a\u0000b"}`, chat.ErrInvalid, "1", "U+0000"},
+		{"U+0000 in the text", `{"id":"1","text":"a\u0000b"}`, chat.ErrInvalid, "1", "control character"},
+		{"U+0001 in the text", `{"id":"1","text":"a\u0001b"}`, chat.ErrInvalid, "1", "control character"},
+		{"tab and line break in the text", `{"id":"1","text":"a\tb\r\nc"}`, nil, "", ""},
 		{"control character in the id", `{"id":"a\nb","text":"hi"}`, chat.ErrInvalid, "", "control character"},
 		{"payload too large", `{"id":"1","text":"` + strings.Repeat("x", chat.MaxPayloadBytes) + `"}`, chat.ErrTooLarge, "", "at most 65536"},
 	} {
@@ -127,6 +129,30 @@ func TestEventIDs(t *testing.T) {
 	var e chat.Event
 	if err := json.Unmarshal(chat.Numbered(id, body), &e); err != nil || e.Event != id || e.Type != chat.TypeRefused {
 		t.Errorf("Numbered: %+v, %v", e, err)
+	}
+}
+
+func TestTheLongestTextFitsAPhonesPacket(t *testing.T) {
+	for _, unit := range []string{"<", "&", "\"", "\\", "\n", "x", "退", "\u2028"} {
+		text := strings.Repeat(unit, chat.MaxTextBytes/len(unit))
+		in, err := json.Marshal(map[string]string{"id": strings.Repeat("i", chat.MaxMessageIDBytes), "text": text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(in) > chat.MaxPayloadBytes {
+			continue // cannot be sent that way
+		}
+		s, err := chat.ParseSay(in)
+		if err != nil {
+			t.Fatalf("%q: %v", unit, err)
+		}
+		from := ada
+		from.Subject = strings.Repeat("s", chat.MaxSubjectBytes)
+		m := open().Number(from, from.Subject, s, noon)
+		// The topic and the packet's own bytes take less than 1 KiB.
+		if n := len(chat.Numbered(chat.NewEventID("incarnation", 1<<60), chat.MessageEvent(m).Body())); n > chat.MaxPayloadBytes-1024 {
+			t.Errorf("16 KiB of %q make an event of %d bytes", unit, n)
+		}
 	}
 }
 
