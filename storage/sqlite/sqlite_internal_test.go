@@ -45,7 +45,7 @@ func opened(t *testing.T, path string, pragmas ...string) *Store {
 }
 
 // tell stores one event of so many bytes.
-func tell(s *Store, ctx context.Context, bytes int) error {
+func tell(ctx context.Context, s *Store, bytes int) error {
 	return s.Transact(ctx, storage.Scope{}, func(u *storage.Unit) error {
 		u.Tell(ada.Inbox(), chat.Event{Type: chat.TypeMessage, Text: strings.Repeat("x", bytes)}, noon)
 		return nil
@@ -58,7 +58,7 @@ func TestAFullDiskIsTemporary(t *testing.T) {
 	stored := uint64(0)
 	var err error
 	for err == nil && stored < 1000 {
-		if err = tell(s, ctx, 3000); err == nil {
+		if err = tell(ctx, s, 3000); err == nil {
 			stored++
 		}
 	}
@@ -78,7 +78,7 @@ func TestAFullDiskIsTemporary(t *testing.T) {
 	if _, err := s.writer.Exec(ctx, "PRAGMA max_page_count = 100000"); err != nil {
 		t.Fatal(err)
 	}
-	if err := tell(s, ctx, 3000); err != nil {
+	if err := tell(ctx, s, 3000); err != nil {
 		t.Errorf("with room again: %v", err)
 	}
 	if n, err := s.LastEvent(ctx, ada.Inbox()); err != nil || n != stored+1 {
@@ -98,14 +98,14 @@ func TestAnotherProcessHoldsTheFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = tell(s, t.Context(), 1)
+	err = tell(t.Context(), s, 1)
 	if !busy(err) {
 		t.Errorf("Transact = %v, want busy", err)
 	}
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	if err := tell(s, t.Context(), 1); err != nil {
+	if err := tell(t.Context(), s, 1); err != nil {
 		t.Errorf("Transact afterwards = %v", err)
 	}
 }
@@ -124,7 +124,7 @@ func TestWaitingForTheWriterHonoursTheContext(t *testing.T) {
 	<-inside
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if err := tell(s, ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+	if err := tell(ctx, s, 1); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Transact = %v, want the deadline", err)
 	}
 	if _, err := s.LastEvent(t.Context(), ada.Inbox()); err != nil {
@@ -184,7 +184,7 @@ func TestAClosedStoreSaysSo(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := tell(s, t.Context(), 1); err == nil {
+	if err := tell(t.Context(), s, 1); err == nil {
 		t.Error("a closed store stores")
 	}
 	if err := s.Ping(t.Context()); err == nil {

@@ -236,10 +236,54 @@ func (s *Server) await() {
 	s.mu.Unlock()
 }
 
-// Kill ends the server with SIGKILL, as a crash would. What it had committed is on its disk.
+// Kill ends the server and every process of it with SIGKILL, as a crash of the
+// machine would. What it had committed is on its disk.
 func (s *Server) Kill() {
+	s.signal(syscall.SIGSTOP) // no more children from here on
+	children := s.children()
 	s.signal(syscall.SIGKILL)
 	s.await()
+	for _, pid := range children {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // gone already is as good
+	}
+	for _, pid := range children {
+		for deadline := time.Now().Add(patience); alive(pid) && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond) // not ours to wait for in any other way
+		}
+	}
+}
+
+// children are the processes that the server has started, where /proc tells;
+// elsewhere they notice by themselves, a moment later, that the server is gone.
+func (s *Server) children() (pids []int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd == nil {
+		return nil
+	}
+	parent := strconv.Itoa(s.cmd.Process.Pid)
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // fails for a bad pattern only
+	for _, path := range stats {
+		if fields := statOf(path); len(fields) > 1 && fields[1] == parent {
+			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+// alive reports whether a process runs; one that only waits to be reaped does not.
+func alive(pid int) bool {
+	fields := statOf(fmt.Sprintf("/proc/%d/stat", pid))
+	return len(fields) > 0 && fields[0] != "Z" && fields[0] != "X"
+}
+
+// statOf are the fields after the name: state, parent, …; none when the process is gone.
+func statOf(path string) []string {
+	text, _ := os.ReadFile(path) // gone while we look is as good
+	_, rest, _ := strings.Cut(string(text), ") ")
+	return strings.Fields(rest)
 }
 
 // Stop ends the server as an operator would: connections are cut, everything is written.
