@@ -208,7 +208,11 @@ func TestAGapBeginsANewIncarnation(t *testing.T) {
 		Topic: topics.Inbox(ada.Inbox()), Payload: []byte(`{"event":"?"}`), Partition: journal.NoPartition,
 		Inbox: was + ":" + ada.Inbox().String(), Event: 1,
 	})
-	w.append(says(ada, "3", "three"))
+	neighbour := ada // in the same partition
+	for n := 0; neighbour == ada || neighbour.Slot().Partition() != ada.Slot().Partition(); n++ {
+		neighbour.Subject = fmt.Sprint("neighbour-", n)
+	}
+	w.append(says(ada, "3", "three"), says(neighbour, "1", "hi"))
 	w.start("a")
 	w.settle()
 	is, _ := w.store.Incarnation(t.Context())
@@ -216,8 +220,11 @@ func TestAGapBeginsANewIncarnation(t *testing.T) {
 	if is == was || len(live) != 2 || !strings.HasPrefix(live[1], `{"event":"`+is+`-4"`) {
 		t.Errorf("incarnation %s became %s, ada is told %q", was, is, live)
 	}
-	if all := w.published()[topics.Inbox(queue)]; len(all) != 1 {
-		t.Errorf("the queue is told %q, want the one new event", all)
+	if all := w.published()[topics.Inbox(neighbour.Inbox())]; len(all) != 2 {
+		t.Errorf("the neighbour is told %q, want the message and the head", all)
+	}
+	if n := w.store.renewals.Load(); n != 1 {
+		t.Errorf("%d incarnations were begun", n)
 	}
 }
 

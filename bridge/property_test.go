@@ -22,7 +22,7 @@ import (
 // plain reading of the journal comes to.
 func TestWhateverHappensTheLedgerIsTheOracles(t *testing.T) {
 	for n, engine := range engines {
-		seeds := []uint64{20, 2, 1}[n]
+		seeds := []uint64{8, 2, 1}[n]
 		if testing.Short() {
 			seeds = 1
 		}
