@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -189,7 +190,7 @@ func (s *Session) resume(r *record, crashed bool) {
 	}
 	d.next, d.sent, d.before, d.skip = r.cursor.Seq, r.sent, r.sent, r.ahead
 	d.presumed, d.maybe = r.presumed, r.maybe
-	s.setSubs(r.subs)
+	s.setSubs(slices.DeleteFunc(r.subs, func(x *subscription) bool { return x.until != 0 && x.until <= r.cursor.Seq }))
 }
 
 // register makes the session durable and tells that it is up.

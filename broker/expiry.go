@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"holdline/broker/journal"
 )
 
@@ -187,13 +189,16 @@ func (b *Broker) restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(cutOffAtOnce)
 	for _, key := range cut {
-		if err := b.cutOff(ctx, key); err != nil {
-			return err
-		}
+		g.Go(func() error { return b.cutOff(ctx, key) })
 	}
-	return nil
+	return g.Wait()
 }
+
+// cutOffAtOnce is how many records are written together after a crash.
+const cutOffAtOnce = 64
 
 // cutOff writes down that a session's connection ended with the process.
 func (b *Broker) cutOff(ctx context.Context, key string) error {

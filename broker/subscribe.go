@@ -170,13 +170,32 @@ func (s *Session) resubscribe(subs []*subscription) {
 
 // setSubs replaces the list and what is derived from it; s.mu is held.
 func (s *Session) setSubs(subs []*subscription) {
-	s.subs, s.filters, s.overlap = subs, filtersOf(subs), false
+	s.subs, s.filters = subs, filtersOf(subs)
+	s.overlap = overlapping(s.filters)
 	s.revision++
-	for i, a := range s.filters {
-		for _, b := range s.filters[:i] {
-			s.overlap = s.overlap || intersect(a, b)
+}
+
+// overlapping reports whether some topic may match two of the filters. Filters
+// without wildcards, of which a session may have many, are only compared by name.
+func overlapping(filters []journal.Filter) bool {
+	seen := make(map[string]bool, len(filters))
+	for _, f := range filters {
+		if seen[f] {
+			return true
+		}
+		seen[f] = true
+	}
+	for i, f := range filters {
+		if !strings.ContainsAny(f, "+#") {
+			continue
+		}
+		for j, g := range filters {
+			if i != j && intersect(f, g) {
+				return true
+			}
 		}
 	}
+	return false
 }
 
 func filtersOf(subs []*subscription) []journal.Filter {

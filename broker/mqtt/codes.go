@@ -101,19 +101,20 @@ func goodbye(err error) (code packets.Code, detail string) {
 	return packets.ErrUnspecifiedError, ""
 }
 
-// farewell is the reason code of a DISCONNECT that the engine decided on.
-func farewell(r broker.Reason) packets.Code {
+// farewell is the DISCONNECT that the engine decided on.
+func farewell(r broker.Reason) (code packets.Code, detail string) {
 	switch r {
 	case broker.TakenOver:
-		return packets.ErrSessionTakenOver
+		return packets.ErrSessionTakenOver, ""
 	case broker.ShuttingDown:
-		return packets.ErrServerShuttingDown
+		return packets.ErrServerShuttingDown, ""
 	case broker.Unavailable:
-		return packets.ErrServerBusy
+		return packets.ErrServerBusy, "the server cannot store anything now; try again later"
 	case broker.SessionLost:
-		return packets.ErrAdministrativeAction
+		// Not one of the codes that tell a client to stay away: it should come back and sync.
+		return packets.ErrImplementationSpecificError, "the session's place in the journal is gone; connect again and sync"
 	}
-	return packets.ErrUnspecifiedError
+	return packets.ErrUnspecifiedError, ""
 }
 
 // turnAway is a refused CONNECT, in both versions' words.

@@ -19,8 +19,8 @@ const (
 	connectTime = 5 * time.Second
 	// maxConnect bounds a CONNECT.
 	maxConnect = 8 << 10
-	// packetTime, and a second for each KiB of it, is how long a packet may take
-	// from its first byte to its last.
+	// packetTime, and a second for each KiB, is how long a packet may take from
+	// its first byte to its last; see timeFor.
 	packetTime = 10 * time.Second
 	// readBytes is the buffer of a reader; a larger packet gets one of its own.
 	readBytes = 8 << 10
@@ -78,10 +78,23 @@ func (c *conn) serve() {
 			c.lost(err)
 			return
 		}
-		if c.s.SetReadDeadline(c.deadline(time.Now())) != nil {
+		if err := c.readUntil(c.deadline(time.Now())); err != nil {
+			c.lost(err)
 			return
 		}
 	}
+}
+
+// readUntil sets the read deadline, unless the connection is ending: then there is
+// one already.
+func (c *conn) readUntil(at time.Time) error {
+	if err := c.s.SetReadDeadline(at); err != nil {
+		return err
+	}
+	if c.ctx.Err() != nil {
+		return broker.ErrGone
+	}
+	return nil
 }
 
 // deadline is when silence ends the connection: one and a half times the
@@ -96,7 +109,8 @@ func (c *conn) deadline(now time.Time) time.Time {
 	return at
 }
 
-// lost ends the connection for err, telling the client what it can be told.
+// lost ends the connection for err, telling the client what it can be told. A
+// connection that is ending already has said its last word.
 func (c *conn) lost(err error) {
 	var timeout net.Error
 	switch {
@@ -154,6 +168,9 @@ func (c *conn) over() {
 func (c *conn) drain() {
 	buf := readers.Get().(*[readBytes]byte)
 	defer readers.Put(buf)
+	if c.s.SetReadDeadline(time.Now().Add(drainTime)) != nil {
+		return
+	}
 	for n := 0; n < maxDiscard; {
 		m, err := c.s.Read(buf[:])
 		if err != nil {
@@ -169,6 +186,7 @@ func (c *conn) drain() {
 //go:noinline
 func (c *conn) burst(buf *[readBytes]byte, n int) error {
 	defer readers.Put(buf)
+	begun := time.Now() // of the packet at the beginning of buf
 	for {
 		used, need, err := c.work(buf[:n])
 		if err != nil {
@@ -176,23 +194,21 @@ func (c *conn) burst(buf *[readBytes]byte, n int) error {
 		}
 		full := n == len(buf)
 		n = copy(buf[:], buf[used:n])
+		if used > 0 {
+			begun = time.Now()
+		}
 		switch {
 		case n == 0 && !full:
 			return nil
 		case need > len(buf):
-			if err := c.large(buf[:n], need); err != nil {
-				return err
-			}
-			return nil
-		case n > 0 && c.session != nil: // the CONNECT has a deadline of its own
-			at := time.Now().Add(packetTime + time.Duration(need>>10)*time.Second)
-			if err := c.s.SetReadDeadline(at); err != nil {
-				return err
-			}
+			return c.large(buf[:n], need)
 		case n == 0:
-			if err := c.s.SetReadDeadline(c.deadline(time.Now())); err != nil {
-				return err
-			}
+			err = c.readUntil(c.deadline(begun))
+		case c.session != nil: // the CONNECT has a deadline of its own
+			err = c.readUntil(begun.Add(timeFor(need)))
+		}
+		if err != nil {
+			return err
 		}
 		m, err := c.s.Read(buf[n:])
 		if err != nil {
@@ -228,7 +244,7 @@ func (c *conn) work(b []byte) (used, need int, err error) {
 		}
 		if !entered {
 			if !c.session.Enter() {
-				return used, 0, errClosed
+				return used, 0, broker.ErrGone
 			}
 			entered = true
 		}
@@ -240,6 +256,10 @@ func (c *conn) work(b []byte) (used, need int, err error) {
 		}
 	}
 	return used, need, err
+}
+
+func timeFor(bytes int) time.Duration {
+	return packetTime + time.Duration(bytes>>10)*time.Second
 }
 
 // header reads a fixed header: where the body begins and the size of the whole
@@ -276,7 +296,7 @@ func (c *conn) bounded(b []byte, size int) error {
 
 // large reads a packet that does not fit the reader's buffer; head is its beginning.
 func (c *conn) large(head []byte, size int) error {
-	if err := c.s.SetReadDeadline(time.Now().Add(packetTime + time.Duration(size>>10)*time.Second)); err != nil {
+	if err := c.readUntil(time.Now().Add(timeFor(size))); err != nil {
 		return err
 	}
 	if size > c.limit {
@@ -309,7 +329,7 @@ func (c *conn) oversize(head []byte, size int) error {
 	}
 	p.Oversize = size
 	if !c.session.Enter() {
-		return errClosed
+		return broker.ErrGone
 	}
 	err = c.session.Publish(c.ctx, &p)
 	return errors.Join(err, c.session.Leave(c.ctx))

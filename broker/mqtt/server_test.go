@@ -318,3 +318,27 @@ func TestListeningTwiceIsAnError(t *testing.T) {
 		t.Error("Run without Listen")
 	}
 }
+
+// TestABusyConnectionIsToldThatItWasTakenOver while it publishes as fast as it can.
+func TestABusyConnectionIsToldThatItWasTakenOver(t *testing.T) {
+	s := serve(t)
+	for range 20 {
+		busy := wire.Open(t, s.Addr().String(), wire.Hello{Version: wire.V5, Client: "phone", Clean: true})
+		stop := make(chan struct{})
+		go func() {
+			for busy.Send(wire.Packet{Type: wire.Publish, Topic: "a", Payload: []byte("x")}) == nil {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		}()
+		next := wire.Open(t, s.Addr().String(), wire.Hello{Version: wire.V5, Client: "phone", Clean: true})
+		if d := busy.Get(wire.Disconnect); d.Code != 0x8e {
+			t.Errorf("%s, want 0x8E", d)
+		}
+		close(stop)
+		next.Drop()
+	}
+}

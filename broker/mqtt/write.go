@@ -133,12 +133,11 @@ func (o *outbound) end(final []byte) {
 
 // Close implements broker.Link.
 func (c *conn) Close(r broker.Reason) {
-	code := farewell(r)
 	within := lastWrite
 	if r == broker.TakenOver {
 		within = takenOverTime
 	}
-	c.hangUp(c.disconnect(code, ""), within)
+	c.hangUp(c.disconnect(farewell(r)), within)
 }
 
 // hangUp ends the connection from our side: final is written if there is time.
@@ -178,6 +177,7 @@ func (c *conn) flush() {
 			}
 		}
 		if closing {
+			c.cancel() // the reader sets no other deadline after this
 			c.s.finish()
 			c.outbound.mu.Lock()
 			c.outbound.dead = true
