@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -47,10 +48,8 @@ func (s *Store) Published(ctx context.Context, l storage.Lease, events []storage
 		if i == nil {
 			continue
 		}
-		for at := range i.events {
-			if i.events[at].N == e.N {
-				i.events[at].published = true
-			}
+		if at, ok := slices.BinarySearchFunc(i.events, e.N, func(have event, n uint64) int { return cmp.Compare(have.N, n) }); ok {
+			i.events[at].published = true
 		}
 	}
 	return nil

@@ -22,11 +22,16 @@ import (
 // Row is one row to read from.
 type Row interface{ Scan(into ...any) error }
 
-// DB is what an engine's database can do for us. Its errors are ErrNoRows,
-// chat.ErrConflict for a unique index that objects, and others that are the engine's own.
-type DB interface {
+// Reader is a database that can be read. Its errors are chat.ErrConflict for a unique
+// index that objects, storage.ErrPermanent for what cannot be stored, and others that are the engine's own.
+type Reader interface {
 	// Query calls each for every row in order, and stops at its first error.
 	Query(ctx context.Context, sql string, args []any, each func(Row) error) error
+}
+
+// DB is a database that can be written as well.
+type DB interface {
+	Reader
 	// Exec returns how many rows it changed.
 	Exec(ctx context.Context, sql string, args ...any) (int64, error)
 	// Tx runs fn in one transaction. fn uses only the DB it is given.
@@ -35,7 +40,7 @@ type DB interface {
 
 // Queries answers the part of storage.Store that both engines share.
 type Queries struct {
-	Read  DB // for reads only; sees every commit at once
+	Read  Reader // sees every commit at once
 	Write DB
 	Codec storage.Codec
 }
@@ -43,7 +48,7 @@ type Queries struct {
 var errNoRow = errors.New("no row")
 
 // one reads the only row there can be; errNoRow when there is none.
-func one(ctx context.Context, db DB, sql string, args []any, into ...any) error {
+func one(ctx context.Context, db Reader, sql string, args []any, into ...any) error {
 	found := false
 	err := db.Query(ctx, sql, args, func(r Row) error {
 		found = true

@@ -19,8 +19,6 @@ type reader struct {
 	statements map[string]*sql.Stmt
 }
 
-var errReadOnly = errors.New("sqlite: a write was given to the reading connections")
-
 func (r *reader) Query(ctx context.Context, text string, args []any, each func(query.Row) error) error {
 	stmt, err := r.prepared(ctx, text)
 	if err != nil {
@@ -28,10 +26,6 @@ func (r *reader) Query(ctx context.Context, text string, args []any, each func(q
 	}
 	return queryRows(ctx, stmt, args, each)
 }
-
-func (r *reader) Exec(context.Context, string, ...any) (int64, error) { return 0, errReadOnly }
-
-func (r *reader) Tx(context.Context, func(query.DB) error) error { return errReadOnly }
 
 // prepared keeps a statement per text. There are few texts: all are constants,
 // or put together from few constants.
@@ -119,7 +113,9 @@ func (w *writer) transact(ctx context.Context, fn func(*tx) error) error {
 	}
 	t := &tx{w: w}
 	if _, err := t.Exec(ctx, "BEGIN IMMEDIATE"); err != nil {
-		w.discard()
+		if !busy(err) {
+			w.discard()
+		}
 		return err
 	}
 	committed := false
