@@ -57,11 +57,12 @@ func (s *Server) HireDesk(agent string, capacity int, way Way, address func() st
 
 func passwordOf(agent string) string { return "correct horse " + agent }
 
-// Desk makes a desk of an agent that exists.
+// Desk makes a desk of an agent that exists. It connects over WebSocket, as the
+// browser does, unless an address is given.
 func (s *Server) Desk(agent, device string, way Way, address func() string) *Desk {
 	s.tb.Helper()
 	if address == nil {
-		address = s.MQTT
+		address = s.HTTP
 	}
 	a := chat.Account{Tenant: chat.DefaultTenant, Role: chat.AgentRole, Subject: agent}
 	token := s.Token(chat.AgentRole, agent, "")

@@ -229,9 +229,7 @@ func (d *Device) connection(ctx context.Context) error {
 	if address == "" {
 		return errors.New("no server")
 	}
-	dial, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	conn, err := wire.Dial(dial, address)
+	conn, err := dial(ctx, address)
 	if err != nil {
 		return err
 	}
@@ -256,6 +254,16 @@ func (d *Device) connection(ctx context.Context) error {
 	defer end()
 	defer conn.Drop()
 	return d.listen(conn, m)
+}
+
+// dial connects to HOST:PORT, or to http://HOST:PORT by WebSocket.
+func dial(ctx context.Context, address string) (*wire.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if strings.HasPrefix(address, "http://") {
+		return wire.DialWebSocket(ctx, wire.Upgrade{URL: address + "/mqtt", Origin: address, Protocol: "mqtt"})
+	}
+	return wire.Dial(ctx, address)
 }
 
 // listen reads until the link is lost. A link that is silent is asked, and given up when it does not answer.

@@ -59,9 +59,6 @@ func TestKillAtEachNamedPoint(t *testing.T) {
 func TestRandomKills(t *testing.T) {
 	onEngines(t, func(t *testing.T, setup Setup) {
 		kills := Scale(t, "HOLDLINE_KILLS", 5, 50, 200)
-		if setup.Storage != "" {
-			kills = max(1, kills/5)
-		}
 		s := NewServer(t, setup)
 		desks := []*Desk{s.HireDesk("a", 100, ByMQTT, nil), s.HireDesk("b", 100, ByHTTP, nil), s.HireDesk("c", 100, ByMQTT, nil)}
 		s.Start()

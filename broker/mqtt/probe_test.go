@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,11 +31,15 @@ import (
 // probePeer is the address of the other broker, empty in an ordinary run.
 var probePeer = os.Getenv("HOLDLINE_PROBE_PEER")
 
+// probeOrigin is a web page that may connect, beside the server's own.
+const probeOrigin = "https://desk.example"
+
 var probeVersions = []byte{wire.V311, wire.V5}
 
 // probeBroker is a broker with a journal of its own.
 type probeBroker struct {
 	Addr    string
+	Web     string // URL of MQTT over WebSocket
 	Keys    *token.Keys
 	Journal journal.Journal // nil when it is a peer
 
@@ -87,15 +92,17 @@ func (b *probeBroker) start() {
 	if err != nil {
 		b.t.Fatalf("broker: %v", err)
 	}
-	server := mqtt.NewServer(mqtt.Config{Broker: engine, Addr: "127.0.0.1:0", AllowAnonymous: b.anonymous, Log: log})
+	server := mqtt.NewServer(mqtt.Config{Broker: engine, Addr: "127.0.0.1:0", AllowAnonymous: b.anonymous, Origins: []string{probeOrigin}, Log: log})
 	if err := server.Listen(b.t.Context()); err != nil {
 		b.t.Fatalf("listen: %v", err)
 	}
 	endEngine := probeRun(b.t, "broker", engine.Run)
 	endServer := probeRun(b.t, "mqtt", server.Run)
-	b.Addr, b.Journal = server.Addr().String(), j
+	web := httptest.NewServer(server.WebSocket())
+	b.Addr, b.Web, b.Journal = server.Addr().String(), web.URL, j
 	b.stop = func() {
 		endServer()
+		web.Close()
 		endEngine()
 		if err := j.Close(); err != nil {
 			b.t.Errorf("journal: %v", err)

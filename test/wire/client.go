@@ -38,6 +38,13 @@ func Narrow(tb testing.TB, addr string) *Client {
 	return adopt(tb, conn, err)
 }
 
+// Webbed opens a WebSocket.
+func Webbed(tb testing.TB, u Upgrade) *Client {
+	tb.Helper()
+	conn, err := DialWebSocket(tb.Context(), u)
+	return adopt(tb, conn, err)
+}
+
 func adopt(tb testing.TB, conn *Conn, err error) *Client {
 	tb.Helper()
 	if err != nil {

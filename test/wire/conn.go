@@ -85,7 +85,9 @@ func Dial(ctx context.Context, addr string) (*Conn, error) { return dial(ctx, ad
 
 // DialNarrow is Dial with the smallest receive buffer, so that a reader who
 // stops reading is felt by the server after a few kilobytes.
-func DialNarrow(ctx context.Context, addr string) (*Conn, error) { return dial(ctx, addr, 2048) }
+func DialNarrow(ctx context.Context, addr string) (*Conn, error) { return dial(ctx, addr, narrowBytes) }
+
+const narrowBytes = 2048
 
 func dial(ctx context.Context, addr string, receiveBuffer int) (*Conn, error) {
 	d := net.Dialer{Timeout: Patience}

@@ -1,9 +1,11 @@
 package wire
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -143,5 +145,76 @@ func TestAPacketMayComeInPieces(t *testing.T) {
 	}
 	if err := <-wrote; err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestFramesAreTakenApart: lengths of every form, packets over several frames,
+// a ping in between, the end.
+func TestFramesAreTakenApart(t *testing.T) {
+	long := Packet{Type: Publish, Topic: "t", Payload: bytes.Repeat([]byte("x"), 70_000)}.Encode(V5)
+	var sent []byte
+	frame := func(opcode byte, payload []byte) {
+		sent = append(sent, 0x80|opcode)
+		switch n := len(payload); {
+		case n < 126:
+			sent = append(sent, byte(n))
+		case n < 1<<16:
+			sent = append(sent, 126, byte(n>>8), byte(n))
+		default:
+			sent = append(sent, 127, 0, 0, 0, 0, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+		}
+		sent = append(sent, payload...)
+	}
+	frame(BinaryFrame, long[:100])
+	frame(pingFrame, []byte("?"))
+	frame(BinaryFrame, long[100:1000])
+	frame(BinaryFrame, append(long[1000:len(long):len(long)], Packet{Type: Pingresp}.Encode(V5)...))
+	frame(closeFrame, []byte{3, 232})
+
+	client, server := net.Pipe()
+	defer server.Close()
+	wrote, answers := make(chan error, 1), make(chan []byte, 1)
+	go func() {
+		_, err := server.Write(sent)
+		wrote <- err
+	}()
+	go func() {
+		b := make([]byte, 7+8) // a masked pong of one byte, a masked close of two
+		n, _ := io.ReadFull(server, b)
+		answers <- b[:n]
+	}()
+	c := &Conn{Raw: &webSocket{Conn: client, r: bufio.NewReader(client)}, Version: V5}
+	defer c.Drop()
+	if p, err := c.Next(Patience); err != nil || len(p.Payload) != 70_000 {
+		t.Fatalf("Next = %s, %v", p, err)
+	}
+	if p, err := c.Next(Patience); err != nil || p.Type != Pingresp {
+		t.Fatalf("Next = %s, %v", p, err)
+	}
+	if _, err := c.Next(Patience); !errors.Is(err, io.EOF) {
+		t.Fatalf("after a close frame: %v, want io.EOF", err)
+	}
+	if err := <-wrote; err != nil {
+		t.Error(err)
+	}
+	if got, want := hex.EncodeToString(<-answers), "8a81000000003f"+"8882000000"+"0003e8"; got != want {
+		t.Errorf("answered %s, want a pong and a close, %s", got, want)
+	}
+}
+
+func TestFramesThatAreForbiddenAreErrors(t *testing.T) {
+	for name, frame := range map[string]string{"masked": "8281000000003f", "text": "810141", "reserved opcode": "830141"} {
+		client, server := net.Pipe()
+		b, err := hex.DecodeString(frame)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, _ = server.Write(b) }() // a fault shows in what is read
+		c := &Conn{Raw: &webSocket{Conn: client, r: bufio.NewReader(client)}, Version: V5}
+		if p, err := c.Next(Patience); err == nil || !strings.Contains(err.Error(), "broken frame") {
+			t.Errorf("%s: Next = %s, %v; want a broken frame", name, p, err)
+		}
+		c.Drop()
+		server.Close()
 	}
 }
