@@ -42,6 +42,7 @@ var types = map[string]string{
 	".css":   "text/css; charset=utf-8",
 	".svg":   "image/svg+xml",
 	".woff2": "font/woff2",
+	".md":    "text/markdown; charset=utf-8",
 }
 
 // file is one built file, ready to be sent.

@@ -14,6 +14,7 @@ export default defineConfig({
     chunkSizeWarningLimit: 900,
     assetsInlineLimit: 0, // the content security policy allows no data: scripts or fonts
     modulePreload: false,
+    license: { fileName: 'licenses.md' }, // of what is built in, the font included
   },
   server: {
     proxy: {

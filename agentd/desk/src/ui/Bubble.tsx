@@ -7,6 +7,7 @@ import type { Item } from '../sync/outbox.ts'
 import type { Message } from '../sync/wire.ts'
 import { Avatar } from './Avatar.tsx'
 import { useDesk, useDeskState } from './hooks.ts'
+import { linked } from './links.ts'
 import { isMine } from './select.ts'
 import { clockTime, dateTime } from './time.tsx'
 
@@ -31,7 +32,17 @@ export const Bubble = memo(function Bubble({ m, follows, mine }: { m: Message; f
           <bdi>{name}</bdi>
         </p>
         <div className="bubble">
-          <p dir="auto">{m.text}</p>
+          <p dir="auto">
+            {linked(m.text).map((p, i) =>
+              p.href ? (
+                <a key={i} href={p.href} target="_blank" rel="noopener noreferrer nofollow">
+                  {p.text}
+                </a>
+              ) : (
+                p.text
+              ),
+            )}
+          </p>
           <span className="bubble-meta">
             <time dateTime={m.at} title={dateTime(lang, at)}>
               {clockTime(lang, at)}

@@ -107,8 +107,8 @@ export function Messages({ c }: { c: Conversation }) {
   const loading = thread.status === 'loading' && thread.messages.length === 0
   return (
     <div className="messages-frame">
-      {/* Scrollable regions take focus, so that the keyboard can scroll them. */}
-      <div className="messages" ref={box} onScroll={scrolled} role="log" aria-label={t.messages} aria-busy={loading} tabIndex={0}>
+      {/* It takes focus so that the keyboard can scroll it. New words are read out by Toasts, older ones that are loaded are not. */}
+      <div className="messages" ref={box} onScroll={scrolled} role="log" aria-live="off" aria-label={t.messages} aria-busy={loading} tabIndex={0}>
         {loading ? (
           <Skeleton />
         ) : (
