@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	neturl "net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -179,8 +180,14 @@ func TestWaitingForALockHonoursTheContext(t *testing.T) {
 // the one that takes over, and must not write when it wakes.
 func TestAFrozenTransactionIsCutOff(t *testing.T) {
 	url := pgtest.Database(t, Migrate)
-	frozen := opened(t, url+"&idle_in_transaction_session_timeout=200")
-	next := opened(t, url)
+	at, err := neturl.Parse(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := at.Query()
+	settings.Set("idle_in_transaction_session_timeout", "200")
+	at.RawQuery = settings.Encode()
+	frozen, next := opened(t, at.String()), opened(t, url)
 	l, err := frozen.Claim(t.Context(), storage.InputLease(0), "n1", 0, noon, time.Minute)
 	if err != nil {
 		t.Fatal(err)
@@ -213,9 +220,9 @@ func TestAFrozenTransactionIsCutOff(t *testing.T) {
 	if err := <-done; err == nil {
 		t.Error("the frozen transaction was committed")
 	}
-	at, err := next.Position(t.Context(), 0)
-	if want := (storage.Position{Journal: 1, Seq: 1}); err != nil || at != want {
-		t.Errorf("Position = %v, %v; want %v", at, err, want)
+	position, err := next.Position(t.Context(), 0)
+	if want := (storage.Position{Journal: 1, Seq: 1}); err != nil || position != want {
+		t.Errorf("Position = %v, %v; want %v", position, err, want)
 	}
 	if n, err := next.LastEvent(t.Context(), ada.Inbox()); err != nil || n != 0 {
 		t.Errorf("LastEvent = %d, %v; want none", n, err)
