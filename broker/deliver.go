@@ -19,17 +19,20 @@ type Message struct {
 	Properties []byte // to forward, as MQTT 5 writes them
 	Expires    time.Time
 
-	origin string // the session it came from
-	once   bool   // never more than QoS 0
-	frames [frames]atomic.Pointer[[]byte]
+	origin string  // the session it came from
+	once   bool    // never more than QoS 0
+	frames *frames // nil for a message of one session
 }
 
-// frames is how many ways there are to write a message: by protocol version,
-// QoS and mount.
-const frames = 8
+// frames are the ways to write a message: by protocol version, QoS and mount.
+type frames [8]atomic.Pointer[[]byte]
+
+// Shared reports whether several sessions get the message, so that it is worth
+// to keep what was encoded for one of them.
+func (m *Message) Shared() bool { return m.frames != nil }
 
 // Frame returns what make made for the same i before, or calls it. It lets a
-// transport encode a message once for many connections.
+// transport encode a shared message once for many connections.
 func (m *Message) Frame(i int, make func() []byte) []byte {
 	if p := m.frames[i].Load(); p != nil {
 		return *p
@@ -40,6 +43,14 @@ func (m *Message) Frame(i int, make func() []byte) []byte {
 }
 
 func (m *Message) bytes() int { return len(m.Topic) + len(m.Payload) + len(m.Properties) + 64 }
+
+// Share prepares a message that goes to so many sessions.
+func (m *Message) Share(sessions int) *Message {
+	if sessions > 1 {
+		m.frames = new(frames)
+	}
+	return m
+}
 
 // messageOf an entry.
 func messageOf(e *journal.Entry) *Message {

@@ -21,9 +21,10 @@ func (b *Broker) follow(batch []*journal.Entry) {
 			continue // a note for the bridge, not a publish
 		}
 		var m *Message
-		for _, to := range b.index.match(e.Topic, &b.finding) {
+		found := b.index.match(e.Topic, &b.finding)
+		for _, to := range found {
 			if m == nil {
-				m = messageOf(e)
+				m = messageOf(e).Share(len(found))
 			}
 			if to.session.offer(m, to.sub) {
 				b.wakeLater(to.session.link)
@@ -69,12 +70,14 @@ var finds = sync.Pool{New: func() any { return new(find) }}
 func (b *Broker) scatter(m *Message) {
 	f := finds.Get().(*find)
 	defer finds.Put(f)
-	for _, to := range b.index.match(m.Topic, f) {
+	found := b.index.match(m.Topic, f)
+	m.Share(len(found))
+	for _, to := range found {
 		if to.session.toss(m, to.sub) {
 			to.session.link.Wake()
 		}
 	}
-	clear(f.found)
+	clear(found)
 }
 
 // heard takes an announcement: a reply, or a word between the parts that no

@@ -229,7 +229,10 @@ func TestFramesAreWhatMochiReads(t *testing.T) {
 				m.Expires = now.Add(time.Duration(left) * time.Second)
 			}
 		}
-		for range 2 { // fresh, then from the cache
+		if r.IntN(2) == 0 {
+			m.Share(2)
+		}
+		for range 2 { // fresh, then from the cache if there is one
 			b, ok := c.appendPublish(nil, d, now)
 			if !ok {
 				t.Fatal("not sent")

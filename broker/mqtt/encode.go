@@ -3,6 +3,7 @@ package mqtt
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -53,7 +54,7 @@ func (c *conn) appendPublish(b []byte, d *broker.Delivery, now time.Time) (_ []b
 	}
 	v5 := c.version == 5
 	begin := len(b)
-	if v5 && (left > 0 || len(d.Subs) > 0) {
+	if !d.Shared() || v5 && (left > 0 || len(d.Subs) > 0) {
 		b = appendFrame(b, d, c.topicOf(d.Topic), v5, left)
 	} else {
 		i := int(d.QoS)
@@ -99,9 +100,7 @@ func appendFrame(b []byte, d *broker.Delivery, topic string, v5 bool, left uint3
 		}
 		size += sizeVariable(props) + props
 	}
-	if b == nil {
-		b = make([]byte, 0, 1+sizeVariable(size)+size)
-	}
+	b = slices.Grow(b, 1+sizeVariable(size)+size)
 	b = append(b, packets.Publish<<4|d.QoS<<1)
 	b = appendVariable(b, size)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(topic)))
