@@ -1,0 +1,180 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	// ackWait is how long a batch may take before its outcome counts as unknown.
+	ackWait = 5 * time.Second
+	// tombstone is how long the place of a deleted record is kept.
+	tombstone = "1h"
+	// fenceLife is how long the fence of a process that is gone stays; a living one
+	// renews its fence after fenceRenew.
+	fenceLife  = "168h"
+	fenceRenew = 24 * time.Hour
+)
+
+// message is one to be published.
+type message struct {
+	subject string
+	data    []byte
+	rollup  bool   // it replaces what is on its subject
+	ttl     string // how long it is kept; empty for until it is removed
+
+	// When conditional, the last message on the subject filter on (its own
+	// subject when that is empty) must be the one with sequence number expect, 0 for none.
+	conditional bool
+	on          string
+	expect      uint64
+}
+
+// The outcomes of publishing that are no errors of the journal.
+var (
+	// errStale: a condition did not hold. Nothing was written.
+	errStale = errors.New("the stream has changed")
+	// errAgain: the server does not take it now. Nothing was written.
+	errAgain = errors.New("not now")
+	// errNoRoom: the server does not take it before there is more room. Nothing was written.
+	errNoRoom = errors.New("no room")
+	// errUnknown: it was sent, and nobody said what became of it.
+	errUnknown = errors.New("no answer")
+)
+
+// The servers' numbers of errors.
+const (
+	codeInsufficientResources = 10023
+	codeAccountResources      = 10002
+	codeMemoryResources       = 10028
+	codeStorageResources      = 10047
+	codeStoreFailed           = 10077 // the text says why
+	codeNotLeader             = 10009
+	codeNotAvailable          = 10008
+	codeWrongLast             = 10071
+	codeWrongLastInFlight     = 10164
+	codeIncomplete            = 10176
+	codeTooManyInFlight       = 10210
+)
+
+// publisher sends batches, one at a time, over a connection of its own.
+type publisher struct {
+	conn *nats.Conn
+	sub  *nats.Subscription
+	ask  string // the beginning of reply subjects
+	acks chan *nats.Msg
+
+	mu   sync.Mutex
+	sent uint64 // replies asked for
+}
+
+func newPublisher(conn *nats.Conn) (*publisher, error) {
+	p := &publisher{conn: conn, ask: conn.NewInbox() + ".", acks: make(chan *nats.Msg, 64)}
+	var err error
+	p.sub, err = conn.ChanSubscribe(p.ask+"*", p.acks)
+	return p, err
+}
+
+type pubAck struct {
+	Error *struct {
+		ErrCode     int    `json:"err_code"`
+		Description string `json:"description"`
+	} `json:"error"`
+	Seq uint64 `json:"seq"`
+}
+
+// publish sends messages as one atomic batch and waits for the answer: the
+// sequence number of the last message.
+func (p *publisher) publish(ctx context.Context, id string, messages []*message) (seq uint64, err error) {
+	p.mu.Lock()
+	p.sent++
+	reply := p.ask + strconv.FormatUint(p.sent, 10)
+	p.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, ackWait)
+	defer cancel()
+	for i, m := range messages {
+		out := m.outgoing()
+		if len(messages) > 1 {
+			out.Header["Nats-Batch-Id"] = []string{id}
+			out.Header["Nats-Batch-Sequence"] = []string{strconv.Itoa(i + 1)}
+		}
+		if i == len(messages)-1 {
+			if len(messages) > 1 {
+				out.Header["Nats-Batch-Commit"] = []string{"1"}
+			}
+			out.Reply = reply
+		}
+		if err := p.conn.PublishMsg(out); err != nil {
+			if i < len(messages)-1 {
+				return 0, fmt.Errorf("%w: %w", errAgain, err) // without its end it is no batch
+			}
+			return 0, fmt.Errorf("%w: %w", errUnknown, err)
+		}
+	}
+	for {
+		select {
+		case m := <-p.acks:
+			if m.Subject == reply {
+				return outcome(m)
+			}
+		case <-ctx.Done():
+			return 0, fmt.Errorf("%w: %w", errUnknown, ctx.Err())
+		}
+	}
+}
+
+func (m *message) outgoing() *nats.Msg {
+	out := &nats.Msg{Subject: m.subject, Data: m.data, Header: nats.Header{}}
+	if m.rollup {
+		out.Header["Nats-Rollup"] = []string{"sub"}
+	}
+	if m.ttl != "" {
+		out.Header["Nats-TTL"] = []string{m.ttl}
+	}
+	if m.conditional {
+		out.Header["Nats-Expected-Last-Subject-Sequence"] = []string{strconv.FormatUint(m.expect, 10)}
+		if m.on != "" {
+			out.Header["Nats-Expected-Last-Subject-Sequence-Subject"] = []string{m.on}
+		}
+	}
+	return out
+}
+
+// outcome reads an answer. What it does not know is unknown: the fence finds out.
+func outcome(m *nats.Msg) (seq uint64, err error) {
+	if m.Header.Get("Status") == "503" { // nobody was there to take it
+		return 0, fmt.Errorf("%w: no responders", errAgain)
+	}
+	var a pubAck
+	if err := json.Unmarshal(m.Data, &a); err != nil {
+		return 0, fmt.Errorf("%w: %w", errUnknown, err)
+	}
+	if a.Error == nil {
+		if a.Seq == 0 {
+			return 0, fmt.Errorf("%w: an answer without number", errUnknown)
+		}
+		return a.Seq, nil
+	}
+	kind := errUnknown
+	switch a.Error.ErrCode {
+	case codeWrongLast:
+		kind = errStale
+	case codeNotLeader, codeNotAvailable, codeWrongLastInFlight, codeIncomplete, codeTooManyInFlight:
+		kind = errAgain
+	case codeInsufficientResources, codeAccountResources, codeMemoryResources, codeStorageResources:
+		kind = errNoRoom
+	case codeStoreFailed:
+		// Before it is proposed, or in the apply of a server that is not alone.
+		if d := a.Error.Description; d == "maximum bytes exceeded" || d == "maximum messages exceeded" {
+			kind = errNoRoom
+		}
+	}
+	return 0, fmt.Errorf("%w: %s (%d)", kind, a.Error.Description, a.Error.ErrCode)
+}
