@@ -13,8 +13,10 @@ import (
 	"holdline/storage"
 )
 
-// groupEntries bounds the entries of one transaction.
-const groupEntries = 200
+const (
+	groupEntries = 200 // entries of one transaction
+	isolateAfter = 3   // failures in a row, until partitions are stored one by one
+)
 
 // committer is the one goroutine of the process that stores input. It takes
 // whatever is there, over all partitions it holds, and waits for nothing but the
@@ -23,6 +25,7 @@ type committer struct {
 	*Bridge
 	partitions [chat.Partitions]*partition
 	turn       int // which partition is read first, so that a busy one starves nobody
+	wait       backoff
 	patience   time.Duration
 }
 
@@ -38,7 +41,6 @@ func newCommitter(b *Bridge) committer {
 func (c *committer) run(ctx context.Context) error {
 	poll := time.NewTimer(pollEvery)
 	defer poll.Stop()
-	var wait backoff
 	for {
 		more, err := c.round(ctx)
 		switch {
@@ -48,12 +50,12 @@ func (c *committer) run(ctx context.Context) error {
 			return err
 		case err != nil:
 			c.figures.failed(c.Now())
-			pause := wait.pause()
+			pause := c.wait.pause()
 			c.Log.WarnContext(ctx, "input not stored, trying again", "err", err, "pause", pause)
 			sleep(ctx, pause)
 			continue
 		}
-		wait.reset()
+		c.wait.reset()
 		if more {
 			continue
 		}
@@ -97,7 +99,7 @@ func (c *committer) round(ctx context.Context) (more bool, err error) {
 	}
 	items, err := c.gather(ctx, ready, tail)
 	if err == nil && len(items) > 0 {
-		err = c.commit(ctx, items)
+		err = c.store(ctx, items)
 	}
 	for _, p := range ready {
 		p.behind = p.behind || err != nil // what was read and is not stored is read again
@@ -145,6 +147,37 @@ func (c *committer) gather(ctx context.Context, ready []*partition, tail journal
 		}
 	}
 	return items, nil
+}
+
+// store commits the items as one group. After some failures in a row each
+// partition goes by itself, so that what keeps failing in one holds up no other.
+func (c *committer) store(ctx context.Context, items []*item) error {
+	if c.wait.failures < isolateAfter {
+		return c.commit(ctx, items)
+	}
+	var failed error
+	stored := false
+	for len(items) > 0 {
+		n := 1
+		for n < len(items) && items[n].entry.Partition == items[0].entry.Partition {
+			n++
+		}
+		err := c.commit(ctx, items[:n])
+		switch {
+		case gone(err):
+			return err
+		case err != nil:
+			c.delay(ctx, c.partitions[items[0].entry.Partition], err)
+			failed = err
+		default:
+			stored = true
+		}
+		items = items[n:]
+	}
+	if stored {
+		return nil
+	}
+	return failed
 }
 
 // commit stores the items, all of them or, when something about them can
@@ -254,6 +287,7 @@ func (c *committer) committed(ctx context.Context, items []*item, steps []step, 
 	}
 	for _, s := range steps {
 		s.stored, s.after = s.to, s.to.Seq
+		s.failing.reset()
 		c.keeper.stored(s.id, s.to.Seq)
 	}
 	for _, it := range items {

@@ -165,6 +165,37 @@ func TestATemporaryFailureSkipsNothing(t *testing.T) {
 	}
 }
 
+// What keeps failing in one partition holds up no other.
+func TestAPartitionThatKeepsFailingStandsAlone(t *testing.T) {
+	w := newWorld(t)
+	var mended atomic.Bool
+	w.store.before = func(_ context.Context, s storage.Scope, _ func(*storage.Unit) error) error {
+		for _, a := range s.Advance {
+			if a.Partition == ada.Slot().Partition() && !mended.Load() {
+				return errors.New("timeout")
+			}
+		}
+		return nil
+	}
+	w.append(says(ada, "1", "hello"), says(bea, "1", "hi"))
+	b := w.start("a")
+	w.store.await(t, func() string {
+		if list := w.conversations(); len(list) != 1 || list[0].Customer != bea {
+			return "bea waits for ada's partition"
+		}
+		return ""
+	})
+	if lag := b.Stats().Lag; lag[ada.Slot().Partition()] == 0 {
+		t.Errorf("lag %v, want ada's partition behind", lag)
+	}
+	mended.Store(true)
+	w.settle()
+	if n := len(w.conversations()); n != 2 {
+		t.Errorf("%d conversations, want 2", n)
+	}
+	w.audit()
+}
+
 // The answer to a commit is lost: it is found out, not repeated.
 func TestACommitWhoseAnswerIsLost(t *testing.T) {
 	w := newWorld(t)

@@ -59,7 +59,7 @@ func (c *committer) delay(ctx context.Context, p *partition, err error) {
 	p.retry, p.behind = time.Now().Add(pause), true
 	c.figures.failed(c.Now())
 	if ctx.Err() == nil {
-		c.Log.WarnContext(ctx, "partition cannot be read, trying again", "partition", p.id, "err", err, "pause", pause)
+		c.Log.WarnContext(ctx, "partition stands still, trying again", "partition", p.id, "err", err, "pause", pause)
 	}
 }
 
