@@ -4,7 +4,7 @@ GO      ?= go
 VERSION := $(shell git describe --always --dirty 2>/dev/null)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: run build test check vet race desk desk-check desk-test needs bench clean
+.PHONY: run build test check vet race desk desk-check desk-modules needs bench clean
 
 run: build
 	./holdline serve
@@ -13,11 +13,11 @@ build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o holdline .
 
 # Everything, Postgres and browsers included; needs installs what is missing.
-test: needs
-	$(GO) test -timeout 20m ./...
-	$(MAKE) desk-test
+test: needs desk-modules
+	$(GO) test -timeout 25m ./...
+	cd agentd/desk && npm test && npm run browser
 
-check: needs vet desk-check test race
+check: needs desk-modules vet desk-check test race
 
 vet:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt these:"; echo "$$unformatted"; exit 1; }
@@ -30,14 +30,14 @@ race:
 	$(GO) test -race -short -timeout 20m . ./chat/... ./broker/... ./bridge/... ./storage/... ./agentd/...
 
 # The desk: dist is committed, so Go alone builds the product.
-desk:
-	cd agentd/desk && npm ci --no-audit --no-fund && npm run build
+desk: desk-modules
+	cd agentd/desk && npm run build
 
-desk-check:
+desk-check: desk-modules
 	./agentd/desk/check.sh
 
-desk-test: needs
-	cd agentd/desk && npm ci --no-audit --no-fund && npm test
+desk-modules:
+	cd agentd/desk && npm ci --no-audit --no-fund --loglevel=error
 
 # What the tests need beyond Go and node, from Debian's packages.
 needs:

@@ -61,7 +61,8 @@ const usage = `holdline: customer-support messaging on MQTT
   holdline agent list
   holdline agent password NAME [--password P]
   holdline agent disable NAME               (enable takes the agent back)
-  holdline chat NAME                        a terminal phone, as customer NAME
+  holdline chat NAME [--server HOST:PORT] [--device D] [--new] [--wait 30s]
+                                            a terminal phone, as customer NAME
   holdline version
 
 Settings are flags (--data DIR --mqtt ADDR --http ADDR --storage URL --journal URL --blobs URL
