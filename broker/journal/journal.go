@@ -60,7 +60,7 @@ type Entry struct {
 	Payload []byte
 	// Properties are the MQTT 5 PUBLISH properties to forward, in the broker's own encoding; nil for none.
 	Properties []byte
-	// Expires is when the message is no longer of use; zero for never.
+	// Expires is when the message is no longer of use, to the microsecond; zero for never.
 	Expires time.Time
 
 	// Partition is the input stream the entry belongs to, or NoPartition.
@@ -152,6 +152,7 @@ type Stats struct {
 	FreeBytes      uint64
 	RingBytes      int64
 	EngineReads    uint64 // reads that the ring could not serve
+	Unheard        uint64 // announcements that were lost because listeners were slow
 }
 
 // Journal is the contract. All methods may be called from any goroutine.

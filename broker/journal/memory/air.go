@@ -17,6 +17,14 @@ type air struct {
 	mu        sync.Mutex
 	closed    bool
 	listeners []*listener // replaced, never changed
+	unheard   uint64
+}
+
+// lost counts the announcements that found no room.
+func (a *air) lost() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.unheard
 }
 
 // announced is an announcement and who was there to hear it.
@@ -84,6 +92,7 @@ func (j *Journal) Announce(ctx context.Context, what journal.Announcement) error
 	select {
 	case a.queue <- announced{what, a.listeners}:
 	default: // full: lost
+		a.unheard++
 	}
 	return nil
 }

@@ -294,7 +294,7 @@ func (j *Journal) Stats() journal.Stats {
 	defer j.mu.Unlock()
 	return journal.Stats{
 		Entries: j.appended, Bytes: j.bytes, Syncs: j.syncs, Waiting: len(j.queue),
-		Tail: *j.tail.Load(), Oldest: j.disk.oldest,
+		Tail: *j.tail.Load(), Oldest: j.disk.oldest, Unheard: j.air.lost(),
 	}
 }
 

@@ -2,7 +2,6 @@ package pebble
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"time"
 
@@ -24,7 +23,7 @@ type appender struct {
 
 	// Of the batch that is being built.
 	batch   *batch
-	changed bool // records, inboxes or more than entries
+	changed bool // something that a view shows
 	undo    []undo
 	key     []byte // scratch
 	value   []byte // scratch
@@ -282,45 +281,29 @@ func (a *appender) keep() error {
 // unknown in the cache of versions: a record that was not looked up.
 const unknown = journal.AnyVersion
 
-// inbox is the last number of an inbox, 0 when it has none.
+// inbox is the last number of an inbox, 0 when it has none. What the batch
+// that is being built changes is in the cache; the rest is in the database.
 func (a *appender) inbox(name string) (uint64, error) {
 	if n, ok := a.inboxes.get(name); ok {
 		return n, nil
 	}
 	a.key = append(append(a.key[:0], keyInbox), name...)
-	n, err := a.lookup(a.key)
+	n, err := a.j.number(a.key)
 	if err == nil {
 		a.inboxes.set(name, n)
 	}
 	return n, err
 }
 
-// version is that of a record, 0 when it does not exist.
+// version is that of a record, 0 when it does not exist. As for inbox.
 func (a *appender) version(key string) (uint64, error) {
 	if n, ok := a.versions.get(key); ok && n != unknown {
 		return n, nil
 	}
 	a.key = append(append(a.key[:0], keyRecord), key...)
-	n, err := a.lookup(a.key)
+	n, err := a.j.number(a.key)
 	if err == nil {
 		a.versions.set(key, n)
 	}
 	return n, err
-}
-
-// lookup reads the number that a value in the database begins with. What the
-// batch that is being built changes is in the caches.
-func (a *appender) lookup(key []byte) (uint64, error) {
-	v, closer, err := a.j.db.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	defer closer.Close()
-	if len(v) < 8 {
-		return 0, fmt.Errorf("value of %q is damaged", key)
-	}
-	return binary.BigEndian.Uint64(v), nil
 }

@@ -2,6 +2,7 @@ package pebble
 
 import (
 	"encoding/binary"
+	"fmt"
 	"testing"
 	"time"
 
@@ -25,6 +26,33 @@ func TestEncodedEntryIsWhatItWas(t *testing.T) {
 		}
 		if d := cmp.Diff(&e, got); d != "" {
 			t.Errorf("decoded entry (-want +got):\n%s", d)
+		}
+	}
+}
+
+// TestLayoutStays compares with what is on disks already. To change it, change
+// the version that it begins with, and read both.
+func TestLayoutStays(t *testing.T) {
+	e := journal.Entry{
+		At: time.UnixMicro(1_700_000_000_000_001).UTC(), Topic: "a/b", Payload: []byte("hi"), Properties: []byte{9},
+		Expires: time.UnixMicro(1_700_000_000_000_002).UTC(), Partition: 2, Client: "c", Refused: []byte("{}"), Inbox: "i", Event: 300,
+	}
+	index := make([]byte, indexKeyBytes("a/b"))
+	putIndexKey(index, dayOf(e.At.UnixMicro()), "a/b", 258)
+	var s [stateBytes]byte
+	state{seq: 1, version: 2, at: 3}.put(s[:])
+	for _, tt := range []struct{ name, got, want string }{
+		{"entry", fmt.Sprintf("%x", appendEntry(nil, &e)), "01028180f9c0c1c482030503612f62070268690901090a8280f9c0c1c482030c030f016311027b7d13016914ac02"},
+		{"entry key", fmt.Sprintf("%x", entryKey(258)), "650000000000000102"},
+		{"index key", fmt.Sprintf("%x", index), "6900004cdb612f62000000000000000102"},
+		{"partition key", fmt.Sprintf("%x", partitionKey(3, 258)), "7000030000000000000102"},
+		{"place key", fmt.Sprintf("%x", keptKey(3)), "6b0003"},
+		{"inbox key", fmt.Sprintf("%q", named(keyInbox, "1-ada")), `"n1-ada"`},
+		{"record key", fmt.Sprintf("%q", named(keyRecord, "s/1")), `"rs/1"`},
+		{"state", fmt.Sprintf("%x", s), "000000000000000100000000000000020000000000000003"},
+	} {
+		if tt.got != tt.want {
+			t.Errorf("%s is %s, was %s", tt.name, tt.got, tt.want)
 		}
 	}
 }

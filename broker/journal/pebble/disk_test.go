@@ -23,7 +23,7 @@ func TestContract(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			journaltest.Run(t, func(t *testing.T) journaltest.Disk {
-				return &disk{mem: vfs.NewCrashableMem(), options: Options{RingBytes: tt.ring}}
+				return &disk{mem: vfs.NewCrashableMem(), options: Options{RingBytes: tt.ring, waitingBytes: 8 << 20, Log: logger(t)}}
 			})
 		})
 	}

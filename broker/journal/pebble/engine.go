@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -12,9 +13,13 @@ import (
 type events struct {
 	log *slog.Logger
 
-	mu    sync.Mutex
-	first error // of its background work
+	mu     sync.Mutex
+	first  error     // of its background work
+	logged time.Time // when one of them was
 }
+
+// logEvery is how often background errors are logged: Pebble tries again at once.
+const logEvery = time.Second
 
 // background returns the first error of Pebble's background work.
 func (e *events) background() error {
@@ -46,8 +51,14 @@ func (e *events) listener() *pebble.EventListener {
 			if e.first == nil {
 				e.first = err
 			}
+			quiet := time.Since(e.logged) < logEvery
+			if !quiet {
+				e.logged = time.Now()
+			}
 			e.mu.Unlock()
-			e.log.Error("journal engine could not write in the background, and tries again", "err", err)
+			if !quiet {
+				e.log.Error("journal engine could not write in the background, and tries again", "err", err.Error())
+			}
 		},
 		DataCorruption: func(i pebble.DataCorruptionInfo) {
 			e.log.Error("journal engine found damaged data", "err", i.Details, "file", i.Path)

@@ -3,8 +3,8 @@ package pebble
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -110,7 +110,7 @@ func TestFailedLogAcknowledgesNothing(t *testing.T) {
 							acked = append(acked, name)
 							mu.Unlock()
 						case !errors.Is(err, journal.ErrFailed):
-							t.Errorf("%s: %v, want ErrFailed", name, err)
+							t.Errorf("%.20s: %v, want ErrFailed", name, err)
 							return
 						default:
 							return
@@ -144,7 +144,7 @@ func TestFailedLogAcknowledgesNothing(t *testing.T) {
 			found := strings.Join(names(t, j, 0, "a"), " ") + " "
 			for _, name := range acked {
 				if !strings.Contains(found, name+" ") {
-					t.Errorf("%s was acknowledged and is not there", name)
+					t.Errorf("%.20s was acknowledged and is not there", name)
 				}
 			}
 			if err := wait(t, submit(t, j, "a", "anew")); err != nil {
@@ -154,166 +154,123 @@ func TestFailedLogAcknowledgesNothing(t *testing.T) {
 	}
 }
 
-// TestPowerCutsLoseNothingSeen cuts the power at random moments, with tables so
-// small that logs are changed and tables flushed all the time, and leaves a random
-// part of what was not synced on the disk. What any reader saw must be there again.
-func TestPowerCutsLoseNothingSeen(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
-	mem := vfs.NewCrashableMem()
-	type sight struct{ name, by string }
-	seen := map[uint64]sight{} // by sequence number
-	versions := map[string]uint64{}
-	inboxes := map[string]uint64{}
-	for life := range 12 {
-		j, err := Open(t.Context(), Options{Dir: "journal", fs: mem, memTableBytes: 256 << 10, RingBytes: 50_000, Log: logger(t)})
-		if err != nil {
-			t.Fatal(err)
+// TestBrokenLogIsNotClosed lets Pebble notice that its log is broken before
+// the journal does. It panics then, and keeps its locks: the journal fails, can
+// still be read, and closes without it.
+func TestBrokenLogIsNotClosed(t *testing.T) {
+	var on atomic.Bool
+	hit := make(chan struct{}, 1)
+	files := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if !on.Load() || filepath.Ext(op.Path) != ".log" || op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
+			return nil
 		}
-		for after := j.oldest.Load() - 1; after < j.Tail().Seq; {
-			page, err := j.Read(t.Context(), []string{"#"}, after, 500)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, e := range page.Entries {
-				if s, ok := seen[e.Seq]; ok && s.name != string(e.Payload[:len(s.name)]) {
-					t.Errorf("life %d: entry %d is now %.20s, a %s saw %s", life, e.Seq, e.Payload, s.by, s.name)
-				}
-				delete(seen, e.Seq)
-			}
-			after = page.Through
-		}
-		for seq, s := range seen {
-			t.Errorf("life %d: entry %d, %s, is gone; a %s saw it", life, seq, s.name, s.by)
-		}
-		for key, version := range versions {
-			if r, _, err := j.Record(t.Context(), key); err != nil || r.Version < version {
-				t.Errorf("life %d: record %s is at %d, %v; %d was seen", life, key, r.Version, err, version)
-			}
-		}
-		for inbox, n := range inboxes {
-			if last, err := j.Inbox(t.Context(), inbox); err != nil || last < n {
-				t.Errorf("life %d: inbox %s is at %d, %v; %d was seen", life, inbox, last, err, n)
-			}
-		}
-		clear(seen)
-
-		var mu sync.Mutex
-		cut := false // nothing counts any more
-		see := func(by string, entries ...*journal.Entry) {
-			mu.Lock()
-			defer mu.Unlock()
-			for _, e := range entries {
-				name, _, _ := strings.Cut(string(e.Payload), " ")
-				if s, ok := seen[e.Seq]; ok && s.name != name {
-					t.Errorf("life %d: entry %d is %s for a %s and %s for a %s", life, e.Seq, name, by, s.name, s.by)
-				}
-				if !cut {
-					seen[e.Seq] = sight{name, by}
-				}
-			}
-		}
-		stop, err := j.Follow(j.Tail().Seq, func(entries []*journal.Entry) { see("follower", entries...) })
-		if err != nil {
-			t.Fatal(err)
-		}
-		var wg sync.WaitGroup
-		end := make(chan struct{})
-		goOn := func() bool {
-			select {
-			case <-end:
-				return false
-			default:
-				return true
-			}
-		}
-		start := j.Tail().Seq
-		var written atomic.Int64
-		enough, reached := int64(200+random.IntN(2500)), make(chan struct{})
-		for w := range 4 {
-			wg.Go(func() {
-				inbox := fmt.Sprint("in/", w)
-				event, err := j.Inbox(t.Context(), inbox)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				for i := 0; goOn(); i++ {
-					event++
-					done := make(chan journal.Result, 1)
-					name := fmt.Sprintf("%d.%d.%d", life, w, i)
-					s := &journal.Submission{
-						Entries: []journal.Entry{{
-							Topic: fmt.Sprint("t/", w), Payload: []byte(name + strings.Repeat(" ", 500)),
-							Partition: w, Inbox: inbox, Event: event,
-						}},
-						Puts: []journal.Put{{Key: inbox, Value: []byte(name), If: journal.AnyVersion}},
-						Done: func(r journal.Result) { done <- r },
-					}
-					if err := j.Append(t.Context(), s); err != nil {
-						t.Error(err)
-						return
-					}
-					if r := <-done; r.Err != nil {
-						t.Error(r.Err)
-						return
-					}
-					see("writer", &s.Entries[0])
-					if written.Add(1) == enough {
-						close(reached)
-					}
-				}
-			})
-		}
-		for _, filters := range [][]string{{"t/+"}, {"t/1", "t/2"}} {
-			wg.Go(func() {
-				for after := start; goOn(); {
-					page, err := j.Read(t.Context(), filters, after, 20)
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					see("reader", page.Entries...)
-					after = page.Through
-				}
-			})
-		}
-		wg.Go(func() {
-			for goOn() {
-				for w := range 4 {
-					key := fmt.Sprint("in/", w)
-					r, _, err1 := j.Record(t.Context(), key)
-					n, err2 := j.Inbox(t.Context(), key)
-					if err := errors.Join(err1, err2); err != nil {
-						t.Error(err)
-						return
-					}
-					mu.Lock()
-					if !cut {
-						versions[key], inboxes[key] = r.Version, n
-					}
-					mu.Unlock()
-				}
-			}
-		})
 		select {
-		case <-reached:
-		case <-time.After(patience):
-			t.Fatalf("life %d: %d entries after %v", life, written.Load(), patience)
+		case hit <- struct{}{}:
+		default:
 		}
-		mu.Lock()
-		cut = true
-		// What was seen was seen before this moment.
-		next := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: random.IntN(3) * 50, RNG: random})
-		mu.Unlock()
-		close(end)
-		wg.Wait()
-		stop()
-		if err := j.Close(); err != nil {
-			t.Errorf("life %d: Close = %v", life, err)
+		return errors.New("broken disk")
+	}))
+	j, err := Open(t.Context(), Options{Dir: "journal", fs: files, Log: logger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The releaser does not look while it is in a Done.
+	inDone, goOn := make(chan struct{}), make(chan struct{})
+	first := &journal.Submission{
+		Entries: []journal.Entry{{Topic: "a", Payload: []byte("first"), Partition: journal.NoPartition}},
+		Done:    func(journal.Result) { close(inDone); <-goOn },
+	}
+	if err := j.Append(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	<-inDone
+	on.Store(true)
+	var results []<-chan error
+	batch := func() { // enough to be written while others wait for their sync
+		for range gatherItems {
+			results = append(results, submit(t, j, "a", "x"))
 		}
-		mem = next
+	}
+	batch()
+	select {
+	case <-hit:
+	case <-time.After(patience):
+		t.Fatal("the log was not written")
+	}
+	until := func(ok func() bool) {
+		for deadline := time.Now().Add(patience); !ok() && time.Now().Before(deadline); {
+			runtime.Gosched()
+		}
+	}
+	// One more than a block of the log, which sees the error then, and another.
+	results = append(results, submit(t, j, "a", strings.Repeat("more than a block ", 3000)))
+	batch()
+	until(func() bool { return j.queue.waiting() < gatherItems })
+	batch()
+	until(j.wrecked.Load)
+	close(goOn)
+	for i, r := range results {
+		if err := wait(t, r); !errors.Is(err, journal.ErrFailed) {
+			t.Fatalf("entry %d: %v, want ErrFailed", i, err)
+		}
+	}
+	if !j.wrecked.Load() {
+		t.Error("Pebble did not notice first: the test tests nothing")
+	}
+	if got := names(t, j, 0, "a"); len(got) != 1 || got[0] != "first" {
+		t.Errorf("%d entries are to be read, want the one that was acknowledged", len(got))
+	}
+	if err := j.Close(); !errors.Is(err, journal.ErrFailed) {
+		t.Errorf("Close = %v, want ErrFailed", err)
+	}
+}
+
+// TestTablesThatCannotBeWrittenAreWrittenLater breaks everything but the log,
+// until writing stalls, and mends it again.
+func TestTablesThatCannotBeWrittenAreWrittenLater(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	var on atomic.Bool
+	hit := make(chan struct{}, 1)
+	files := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if !on.Load() || filepath.Ext(op.Path) != ".sst" || op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
+			return nil
+		}
+		select {
+		case hit <- struct{}{}:
+		default:
+		}
+		return errors.New("no space left on device")
+	}))
+	j, err := Open(t.Context(), Options{Dir: "journal", fs: files, memTableBytes: 64 << 10, RingBytes: 1, Log: logger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	on.Store(true)
+	var results []<-chan error
+	for i := range 1000 {
+		results = append(results, submit(t, j, "a", fmt.Sprint(i)+strings.Repeat(" ", 1000)))
+	}
+	select {
+	case <-hit:
+	case <-time.After(patience):
+		t.Fatal("no table was written")
+	}
+	on.Store(false)
+	for i, r := range results {
+		if err := wait(t, r); err != nil {
+			t.Fatalf("entry %d: %v", i, err)
+		}
+	}
+	disk := mem.CrashClone(vfs.CrashCloneCfg{})
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if j, err = Open(t.Context(), Options{Dir: "journal", fs: disk, Log: logger(t)}); err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	if got := len(names(t, j, 0, "a")); got != len(results) {
+		t.Errorf("%d entries, want %d", got, len(results))
 	}
 }
 

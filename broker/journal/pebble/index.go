@@ -12,8 +12,8 @@ import (
 	"holdline/broker/journal"
 )
 
-// maxTopics is how many topics one read follows through the index. For more,
-// a scan is cheaper.
+// maxTopics is how many topics of one day a read follows through the index. For
+// more, a scan is cheaper.
 const maxTopics = 128
 
 // readIndex reads by topic, day by day. ok is false when the filters stand for
@@ -38,7 +38,10 @@ func (j *Journal) readIndex(ctx context.Context, m *matcher, after uint64, limit
 	x := &indexReader{it: it, after: after, through: end.Seq, limit: limit}
 	var seqs []uint64
 	for day := dayOf(at); day <= dayOf(end.at) && len(seqs) < limit && ctx.Err() == nil; day++ {
-		x.seqs = x.seqs[:0]
+		if day, ok = x.next(day); !ok {
+			break
+		}
+		x.seqs, x.topics = x.seqs[:0], 0
 		for _, topic := range m.exact {
 			x.topic(day, topic)
 		}
@@ -69,9 +72,18 @@ type indexReader struct {
 	it             *pebble.Iterator
 	after, through uint64
 	limit          int // per topic and day: no more are needed
-	topics         int
+	topics         int // that were followed, of the day
 	seqs           []uint64
 	key            []byte
+}
+
+// next returns the first day from day on that has entries at all.
+func (x *indexReader) next(day uint32) (uint32, bool) {
+	x.key = appendDay(x.key[:0], day)
+	if !x.it.SeekGE(x.key) {
+		return day, false
+	}
+	return binary.BigEndian.Uint32(x.it.Key()[1:]), true
 }
 
 // topic collects the entries of one topic on one day.

@@ -59,9 +59,10 @@ type Options struct {
 	RingBytes int64
 	Log       *slog.Logger
 
-	// For tests: another file system, smaller tables, another clock.
+	// For tests: another file system, smaller tables, less room, another clock.
 	fs            vfs.FS
 	memTableBytes uint64
+	waitingBytes  int64
 	now           func() time.Time
 }
 
@@ -99,6 +100,9 @@ func Open(ctx context.Context, o Options) (*Journal, error) {
 	}
 	if o.memTableBytes == 0 {
 		o.memTableBytes = memTableBytes
+	}
+	if o.waitingBytes == 0 {
+		o.waitingBytes = waitingBytes
 	}
 	if o.now == nil {
 		o.now = time.Now
@@ -140,7 +144,7 @@ func open(o Options, lock *pebble.Lock, files vfs.FS) (_ *Journal, err error) {
 		lock:     lock,
 		log:      o.Log,
 		space:    &space{fs: files, dir: o.Dir, floor: o.MinFreeBytes},
-		queue:    newQueue(),
+		queue:    newQueue(o.waitingBytes),
 		batches:  make(chan *batch, pipelined),
 		arrived:  make(chan struct{}, 1),
 		released: make(chan struct{}),
@@ -157,7 +161,6 @@ func open(o Options, lock *pebble.Lock, files vfs.FS) (_ *Journal, err error) {
 		MemTableStopWritesThreshold: 4,
 		L0StopWritesThreshold:       24,
 		WALBytesPerSync:             512 << 10,
-		FlushDelayDeleteRange:       10 * time.Second, // so that retention frees space soon
 	}
 	for i := range po.Levels {
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // inboxes and records are looked up by key
@@ -176,7 +179,7 @@ func open(o Options, lock *pebble.Lock, files vfs.FS) (_ *Journal, err error) {
 	if err := events.background(); err != nil {
 		return nil, err
 	}
-	s, epoch, err := j.recover()
+	s, epoch, err := j.restore()
 	if err != nil {
 		return nil, err
 	}
@@ -189,8 +192,8 @@ func open(o Options, lock *pebble.Lock, files vfs.FS) (_ *Journal, err error) {
 	return j, nil
 }
 
-// recover reads what the journal knows about itself, and writes it for a new one.
-func (j *Journal) recover() (s state, epoch uint64, err error) {
+// restore reads what the journal knows about itself, and writes it for a new one.
+func (j *Journal) restore() (s state, epoch uint64, err error) {
 	format, err := j.number(metaFormat)
 	switch {
 	case err != nil:
@@ -221,7 +224,7 @@ func (j *Journal) recover() (s state, epoch uint64, err error) {
 		return s, 0, err
 	}
 	j.oldest.Store(oldest)
-	if err := j.kept.load(j.db); err != nil {
+	if err := j.kept.restore(j); err != nil {
 		return s, 0, err
 	}
 	v, closer, err := j.db.Get(metaState)
@@ -238,7 +241,8 @@ func (j *Journal) recover() (s state, epoch uint64, err error) {
 	return getState(v), epoch, nil
 }
 
-// number reads one number of the newest state, 0 when it is not there.
+// number reads the number that a value begins with, synced or not; 0 when
+// there is none.
 func (j *Journal) number(key []byte) (uint64, error) {
 	v, closer, err := j.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
@@ -295,7 +299,7 @@ func (j *Journal) fail(err error) {
 	if !j.broken.CompareAndSwap(nil, &why) {
 		return
 	}
-	j.log.Error("journal failed; it must be opened anew", "err", err)
+	j.log.Error("journal failed; it must be opened anew", "err", err.Error())
 	j.queue.stop(why, false)
 }
 
@@ -319,6 +323,7 @@ func (j *Journal) Stats() journal.Stats {
 		FreeBytes:   j.space.free(),
 		RingBytes:   j.ring.size(),
 		EngineReads: j.engineReads.Load(),
+		Unheard:     j.air.lost(),
 	}
 }
 

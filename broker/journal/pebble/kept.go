@@ -2,11 +2,8 @@ package pebble
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"sync"
-
-	"github.com/cockroachdb/pebble/v2"
 
 	"holdline/chat"
 )
@@ -19,20 +16,10 @@ type keptPlaces struct {
 	waiting bool                  // something will make the appender look
 }
 
-func (k *keptPlaces) load(db *pebble.DB) error {
+// restore reads the places that were written.
+func (k *keptPlaces) restore(j *Journal) (err error) {
 	for p := range k.places {
-		v, closer, err := db.Get(keptKey(p))
-		if err == pebble.ErrNotFound {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if len(v) < 8 {
-			return fmt.Errorf("place of partition %d is damaged", p)
-		}
-		k.places[p] = binary.BigEndian.Uint64(v)
-		if err := closer.Close(); err != nil {
+		if k.places[p], err = j.number(keptKey(p)); err != nil {
 			return err
 		}
 	}

@@ -55,6 +55,7 @@ type operation struct {
 
 // queue holds what was submitted and is not yet part of a batch, in order.
 type queue struct {
+	max  int64
 	room *semaphore.Weighted
 	wake chan struct{} // holds one: look again
 
@@ -68,11 +69,12 @@ type queue struct {
 	last    bool      // nothing will ever come again
 }
 
-func newQueue() *queue {
-	return &queue{room: semaphore.NewWeighted(waitingBytes), wake: make(chan struct{}, 1)}
+func newQueue(bytes int64) *queue {
+	return &queue{max: bytes, room: semaphore.NewWeighted(bytes), wake: make(chan struct{}, 1)}
 }
 
-func weigh(s *journal.Submission) int64 {
+// weigh is what s takes of the room, which is all of it at the most.
+func (q *queue) weigh(s *journal.Submission) int64 {
 	n := overhead
 	for i := range s.Entries {
 		e := &s.Entries[i]
@@ -81,12 +83,12 @@ func weigh(s *journal.Submission) int64 {
 	for i := range s.Puts {
 		n += overhead + len(s.Puts[i].Key) + len(s.Puts[i].Value)
 	}
-	return min(int64(n), waitingBytes)
+	return min(int64(n), q.max)
 }
 
 // submit waits for room and puts s at the end.
 func (q *queue) submit(ctx context.Context, s *journal.Submission) error {
-	weight := weigh(s)
+	weight := q.weigh(s)
 	if !q.room.TryAcquire(weight) {
 		if err := q.state(); err != nil {
 			return err

@@ -109,6 +109,39 @@ func TestDays(t *testing.T) {
 	}
 }
 
+// TestYearsWithoutEntries reads over a gap as a clock makes it that was not
+// set at first, and many topics on many days, which are few on each.
+func TestYearsWithoutEntries(t *testing.T) {
+	clock := time.UnixMicro(1).UTC()
+	j, err := Open(t.Context(), Options{
+		Dir: "journal", fs: vfs.NewMem(), RingBytes: 1, Log: logger(t),
+		now: func() time.Time { return clock },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	var all []string
+	for day := range 3 {
+		for i := range maxTopics / 2 {
+			name := fmt.Sprintf("%d.%d", day, i)
+			if err := wait(t, submit(t, j, "t/"+name, name)); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, name)
+		}
+		clock = clock.AddDate(28, 0, 0)
+	}
+	m := newMatcher([]string{"t/#"})
+	page, ok, err := j.readIndex(t.Context(), m, 0, 1000, j.ring.last())
+	if err != nil || !ok || len(page.Entries) != len(all) || page.Through != j.Tail().Seq {
+		t.Errorf("readIndex = %d entries through %d, %v, %v, want %d by the index", len(page.Entries), page.Through, ok, err, len(all))
+	}
+	if got := names(t, j, 0, "t/2.3"); !slices.Equal(got, []string{"2.3"}) {
+		t.Errorf("on one topic: %v", got)
+	}
+}
+
 // TestClockThatFalls appends with a clock that jumps back, also over a restart.
 func TestClockThatFalls(t *testing.T) {
 	clock := time.Date(2026, 11, 2, 12, 0, 0, 0, time.UTC)
