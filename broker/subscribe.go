@@ -34,12 +34,12 @@ func (s *Session) Subscribe(ctx context.Context, asked []Subscription) ([]Grant,
 			continue
 		}
 		sub := &subscription{Subscription: a, from: tail, full: full}
-		at := find1(subs, a.Filter)
+		at := held(subs, a.Filter)
 		switch {
 		case at >= 0:
 			sub.from = subs[at].from
 			subs[at] = sub
-		case count(subs) >= s.limits.Subscriptions:
+		case holding(subs) >= s.limits.Subscriptions:
 			grants[i].Err = ErrQuota
 			continue
 		default:
@@ -73,12 +73,13 @@ func (s *Session) mountFilter(filter string) ([]string, error) {
 	return full, nil
 }
 
-// find1 is the index of the filter among subs that are not given up, or -1.
-func find1(subs []*subscription, filter string) int {
+// held is the index of the filter among the subs that are not given up, or -1.
+func held(subs []*subscription, filter string) int {
 	return slices.IndexFunc(subs, func(s *subscription) bool { return s.Filter == filter && s.until == 0 })
 }
 
-func count(subs []*subscription) (n int) {
+// holding counts the subs that are not given up.
+func holding(subs []*subscription) (n int) {
 	for _, s := range subs {
 		if s.until == 0 {
 			n++
@@ -96,7 +97,7 @@ func (s *Session) Unsubscribe(ctx context.Context, filters []string) ([]bool, er
 	s.mu.Unlock()
 	was := make([]bool, len(filters))
 	for i, f := range filters {
-		at := find1(subs, f)
+		at := held(subs, f)
 		if at < 0 {
 			continue
 		}

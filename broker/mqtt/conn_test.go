@@ -24,11 +24,15 @@ import (
 // newServer is a server with an engine on a journal in memory, but without a listener.
 func newServer(t testing.TB) *Server {
 	t.Helper()
+	return newServerOn(t, memory.New())
+}
+
+func newServerOn(t testing.TB, j *memory.Journal) *Server {
+	t.Helper()
 	keys, err := token.NewKeys([]byte(strings.Repeat("k", token.MinKeyBytes)), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	j := memory.New()
 	b, err := broker.New(broker.Config{Node: "n1", Journal: j, Keys: keys})
 	if err != nil {
 		t.Fatal(err)
@@ -101,6 +105,25 @@ func TestAPanicEndsOneConnection(t *testing.T) {
 	}
 	if out := play(t, s, helloV4); !bytes.HasPrefix(out, []byte{0x20, 2, 0, 0}) {
 		t.Errorf("the next connection got %x", out)
+	}
+}
+
+// TestABurstIsOneSubmission has a phone send all that its window allows.
+func TestABurstIsOneSubmission(t *testing.T) {
+	j := memory.New()
+	s := newServerOn(t, j)
+	in := bytes.Clone(helloV4)
+	for id := range byte(16) {
+		in = append(in, 0x32, 6, 0, 1, 'a', 0, id+1, 'x')
+	}
+	release := j.Hold()
+	defer release()
+	play(t, s, append(in, 0x32, 6, 0, 1)) // the last one is cut off, and not waited for
+	if got := j.Stats().Waiting; got != 1 {
+		t.Errorf("%d submissions, want 1", got)
+	}
+	if got := s.broker.Stats(); got.Received != 16 || got.Acked != 0 {
+		t.Errorf("%d received, %d acknowledged; want 16 and none", got.Received, got.Acked)
 	}
 }
 

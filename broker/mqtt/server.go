@@ -7,9 +7,8 @@
 // deadline, every connection runs under recover, so that neither a stuck peer nor a
 // packet nobody thought of reaches beyond its own connection.
 //
-// mochi-mqtt is used for its packet codec and reason codes only, and this is
-// its only importer, as of the WebSocket library. QoS 2, retained messages, wills
-// and shared subscriptions are not available.
+// mochi-mqtt is used for its packet codec and reason codes only. QoS 2, retained
+// messages, wills and shared subscriptions are not available.
 package mqtt
 
 import (
