@@ -67,8 +67,9 @@ func (d *decision) refuse(it *item, r chat.Refusal) {
 	}
 }
 
-// act does what was said or commanded, once for ever: a repeat changes nothing
-// and tells nothing, for what it led to is in the sender's inbox already.
+// act does what was said or commanded, once for ever: a repeat changes nothing,
+// and its sender is told what became of it the first time. (An entry that is read
+// again, after a crash of the journal say, is no repeat: nobody sent it again.)
 // Nothing in the Unit is changed when it returns an error.
 func (d *decision) act(it *item) error {
 	hash, named := it.say.Hash(), it.say.Conversation
@@ -81,6 +82,9 @@ func (d *decision) act(it *item) error {
 			return fmt.Errorf("%w: id %q was used before for something else; a new message needs a new id", chat.ErrConflict, key.ID)
 		}
 		d.duplicates++
+		if storage.Time(storage.Millis(it.at())).After(first.At) {
+			d.u.Tell(it.account().Inbox(), chat.DoneEvent(key.ID, first.Conversation, first.Seq, first.At), it.at())
+		}
 		return nil
 	}
 	var done storage.Said
@@ -203,7 +207,7 @@ func (d *decision) command(it *item) (storage.Said, error) {
 		d.u.Touch(c)
 		d.u.TellHead(c, agent.ID, at)
 	}
-	d.u.Tell(it.account().Inbox(), chat.DoneEvent(cmd.ID, c.ID, at), at)
+	d.u.Tell(it.account().Inbox(), chat.DoneEvent(cmd.ID, c.ID, 0, at), at)
 	d.audit(it, string(cmd.Do), c.ID, fmt.Sprintf("epoch=%d", c.Epoch))
 	return storage.Said{Conversation: c.ID}, nil
 }

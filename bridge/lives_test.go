@@ -46,14 +46,15 @@ func TestALostJournal(t *testing.T) {
 	j := memory.New() // with none of it
 	t.Cleanup(func() { _ = j.Close() })
 	w.journal, w.inputs = j, [chat.Partitions]uint64{}
+	nextMillisecond()
 	w.append(says(ada, "2", "there"), says(ada, "3", "again")) // the phone sends again what it has no acknowledgement of
 	w.start("a")
 	w.settle()
 	w.wantTexts(w.only().ID, "1 ada hello", "2 ada there", "3 ada again")
 	live := w.published()[topics.Inbox(ada.Inbox())]
 	life, _ := w.store.Incarnation(t.Context())
-	if want := fmt.Sprintf(`{"event":"%s-%d"`, life, known+1); len(live) != 1 || !strings.HasPrefix(live[0], want) {
-		t.Errorf("the new journal has %q for ada, want one that begins %s", live, want)
+	if want := fmt.Sprintf(`{"event":"%s-%d"`, life, known+1); len(live) != 2 || !strings.HasPrefix(live[0], want) || !strings.Contains(live[0], `"done"`) {
+		t.Errorf("the new journal has %q for ada, want the repeat answered, beginning %s, and the news", live, want)
 	}
 }
 
@@ -244,7 +245,7 @@ func TestInputThatRetentionRemovedIsPassed(t *testing.T) {
 }
 
 func tellAda(u *storage.Unit) error {
-	u.Tell(ada.Inbox(), chat.DoneEvent("x", "", time.Now()), time.Now())
+	u.Tell(ada.Inbox(), chat.DoneEvent("x", "", 0, time.Now()), time.Now())
 	return nil
 }
 

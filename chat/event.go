@@ -37,7 +37,7 @@ const (
 	TypeMessage      EventType = "message"      // something was said
 	TypeRefused      EventType = "refused"      // something you sent was refused for good
 	TypeConversation EventType = "conversation" // the head of a conversation is now so
-	TypeDone         EventType = "done"         // a command of yours took effect
+	TypeDone         EventType = "done"         // a command of yours took effect, or something you sent again was there already
 )
 
 // Person is a party as other parties see it.
@@ -149,9 +149,10 @@ func RefusedEvent(r Refusal, at time.Time) Event {
 	return Event{Type: TypeRefused, ID: r.ID, Reason: r.Reason, Detail: r.Detail, At: wireTime(at)}
 }
 
-// DoneEvent tells an agent that a command took effect.
-func DoneEvent(id MessageID, c ConversationID, at time.Time) Event {
-	return Event{Type: TypeDone, ID: id, Conversation: c, At: wireTime(at)}
+// DoneEvent tells the sender that a command took effect, or, when something
+// was sent again, what became of it the first time; seq is 0 for commands.
+func DoneEvent(id MessageID, c ConversationID, seq uint64, at time.Time) Event {
+	return Event{Type: TypeDone, ID: id, Conversation: c, Seq: seq, At: wireTime(at)}
 }
 
 // Body is the event as it is stored, without its number.

@@ -86,7 +86,8 @@ type SaidKey struct {
 type Said struct {
 	Hash         [32]byte
 	Conversation chat.ConversationID
-	Seq          uint64 // 0 for commands
+	Seq          uint64    // 0 for commands
+	At           time.Time // when, as engines keep it (see Millis)
 }
 
 // AgentKey names an agent.

@@ -110,6 +110,7 @@ func (u *Unit) Said(k SaidKey) (Said, bool) {
 
 // Remember makes the id of something said permanent.
 func (u *Unit) Remember(k SaidKey, s Said, at time.Time) {
+	s.At = Time(Millis(at))
 	u.loaded.Said[k] = s
 	u.changes.Said = append(u.changes.Said, NewSaid{k, s, at})
 }

@@ -418,6 +418,9 @@ func (n *connection) refuse(i *item, reason chat.Reason, detail string) {
 
 // settle takes an item out of the outbox.
 func (n *connection) settle(i *item, r Receipt) {
+	if slices.ContainsFunc(n.recs, func(r record) bool { return r.Done == i.N }) {
+		return // it is settled with what is being stored: a message and the answer to its repeat came together
+	}
 	n.recs, n.durable = append(n.recs, record{Done: i.N}), true
 	n.receipt(r)
 }

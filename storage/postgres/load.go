@@ -39,10 +39,10 @@ const (
 		WHERE tenant = k.t AND role = k.r AND subject = k.s
 		ORDER BY client OFFSET 0) s`
 	loadSaid = `
-	SELECT s.tenant, s.role, s.subject, s.id, s.hash, s.conversation, s.seq
+	SELECT s.tenant, s.role, s.subject, s.id, s.hash, s.conversation, s.seq, s.at
 	FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) k (tenant, role, subject, id)
 	CROSS JOIN LATERAL (
-		SELECT tenant, role, subject, id, hash, conversation, seq FROM said
+		SELECT tenant, role, subject, id, hash, conversation, seq, at FROM said
 		WHERE tenant = k.tenant AND role = k.role AND subject = k.subject AND id = k.id
 		OFFSET 0) s`
 	// lockHeads locks those named ($1, $2) and the open ones of accounts ($3, $4,
@@ -156,14 +156,14 @@ func (l *loading) said(rows pgx.Rows) error {
 		var k storage.SaidKey
 		var was storage.Said
 		var hash []byte
-		var seq int64
-		if err := rows.Scan(&k.Account.Tenant, &k.Account.Role, &k.Account.Subject, &k.ID, &hash, &was.Conversation, &seq); err != nil {
+		var seq, at int64
+		if err := rows.Scan(&k.Account.Tenant, &k.Account.Role, &k.Account.Subject, &k.ID, &hash, &was.Conversation, &seq, &at); err != nil {
 			return err
 		}
 		if copy(was.Hash[:], hash) != len(was.Hash) {
 			return fmt.Errorf("postgres: the hash of what %s said has %d bytes", k.Account, len(hash))
 		}
-		was.Seq = uint64(seq)
+		was.Seq, was.At = uint64(seq), storage.Time(at)
 		l.l.Said[k] = was
 		return nil
 	})

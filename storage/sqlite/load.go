@@ -36,7 +36,7 @@ const (
 	CROSS JOIN session s ON s.tenant = k.value ->> 0 AND s.role = k.value ->> 1 AND s.subject = k.value ->> 2
 	ORDER BY s.tenant, s.role, s.subject, s.client`
 	loadSaid = `
-	SELECT s.tenant, s.role, s.subject, s.id, s.hash, s.conversation, s.seq
+	SELECT s.tenant, s.role, s.subject, s.id, s.hash, s.conversation, s.seq, s.at
 	FROM (SELECT value FROM json_each($1)) k
 	CROSS JOIN said s ON s.tenant = k.value ->> 0 AND s.role = k.value ->> 1 AND s.subject = k.value ->> 2 AND s.id = k.value ->> 3`
 	loadNamed = `
@@ -85,14 +85,14 @@ func (s *Store) load(ctx context.Context, t *tx, scope storage.Scope) (storage.L
 		var k storage.SaidKey
 		var was storage.Said
 		var hash []byte
-		var seq int64
-		if err := r.Scan(&k.Account.Tenant, &k.Account.Role, &k.Account.Subject, &k.ID, &hash, &was.Conversation, &seq); err != nil {
+		var seq, at int64
+		if err := r.Scan(&k.Account.Tenant, &k.Account.Role, &k.Account.Subject, &k.ID, &hash, &was.Conversation, &seq, &at); err != nil {
 			return err
 		}
 		if copy(was.Hash[:], hash) != len(was.Hash) {
 			return fmt.Errorf("sqlite: the hash of what %s said has %d bytes", k.Account, len(hash))
 		}
-		was.Seq = uint64(seq)
+		was.Seq, was.At = uint64(seq), storage.Time(at)
 		l.Said[k] = was
 		return nil
 	}); err != nil {
