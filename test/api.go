@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"testing"
 	"time"
 
 	"holdline/chat"
@@ -71,6 +72,21 @@ func (s *Server) Call(ctx context.Context, token, method, path string, in, out a
 		return nil
 	}
 	return json.Unmarshal(b, out)
+}
+
+// Get is the body of a page.
+func (s *Server) Get(tb testing.TB, path string) string {
+	tb.Helper()
+	r, err := http.Get(s.HTTP() + path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err != nil || r.StatusCode != http.StatusOK {
+		tb.Fatalf("GET %s: %d, %v", path, r.StatusCode, err)
+	}
+	return string(b)
 }
 
 // Conversations are all heads that match a query, or all.

@@ -9,6 +9,11 @@
 // lost, nothing is doubled, one order for everybody, one owner. Phones and desks are written
 // on package wire, not on our own client library: a mistake cannot hide in both.
 //
+// `go test -short` does less of everything and HOLDLINE_LONG=1 more; single
+// amounts are set by HOLDLINE_KILLS, HOLDLINE_PHONES, HOLDLINE_STORM_SECONDS,
+// HOLDLINE_ROUNDS and HOLDLINE_OFFLINE. In CI (CI set) a missing mosquitto or Postgres is
+// a failure, else those tests are skipped.
+//
 // It measures no throughput, and it reads no state that a client could not see, but
 // for the memory of the process.
 package test

@@ -3,11 +3,13 @@ package test
 import (
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"holdline/broker/journal/killpoint"
+	"holdline/test/wire"
 )
 
 // TestKillAtEachNamedPoint ends the process exactly where a crash must lose
@@ -64,6 +66,14 @@ func TestRandomKills(t *testing.T) {
 		s.Start()
 		awaitDesks(t, s, desks...)
 		phones := crowd(s, Scale(t, "HOLDLINE_PHONES", 20, 100, 100), nil)
+		var tablets []*Phone // second devices of some, which come and go
+		for _, p := range phones[:len(phones)/5] {
+			tablet := s.Phone(p.Account.Subject, "tablet", nil)
+			tablet.On()
+			tablet.AwaitOnline()
+			tablets = append(tablets, tablet)
+		}
+		settle := wander(t, tablets)
 		stop := chatter(t, phones, 2)
 		began := time.Now()
 		for range kills {
@@ -75,14 +85,86 @@ func TestRandomKills(t *testing.T) {
 			s.Restart()
 		}
 		stop()
+		settle()
 		words := 0
 		for _, p := range phones {
 			words += len(p.Sayings())
 		}
 		t.Logf("%d kills in %s, %d words of %d phones", kills, time.Since(began).Round(time.Second), words, len(phones))
-		l := Ledger{Server: s, Phones: phones, Desks: desks, Answered: true, Within: 2 * Patience}
+		l := Ledger{Server: s, Phones: append(phones, tablets...), Desks: desks, Answered: true, Within: 2 * Patience}
 		l.Close(t)
 	})
+}
+
+// TestKillAfterNineHundredAcknowledgements is row B1 of the probes on the real
+// program: publishes to a session that is away, kill -9 right after the last
+// PUBACK, and all of them are delivered, once and in order.
+func TestKillAfterNineHundredAcknowledgements(t *testing.T) {
+	t.Parallel()
+	const messages = 900
+	s := Start(t, Setup{Flags: []string{"--allow-anonymous"}})
+	for round := range 3 {
+		for _, version := range []byte{wire.V311, wire.V5} {
+			topic := fmt.Sprintf("b1/%d/%d", round, version)
+			h := wire.Hello{Version: version, Client: topic, Properties: wire.Properties{{ID: wire.SessionExpiry, Num: 3600}}}
+			away := wire.Open(t, s.MQTT(), h)
+			away.Sub(1, topic, 1)
+			away.Drop()
+			publisher := wire.Open(t, s.MQTT(), wire.Hello{Client: "publisher", Clean: true})
+			for i := range messages {
+				publisher.Must(wire.Packet{Type: wire.Publish, QoS: 1, ID: uint16(i + 1), Topic: topic, Payload: fmt.Append(nil, i)})
+			}
+			for i := range messages {
+				if a := publisher.Get(wire.Puback); a.ID != uint16(i+1) || a.Code != 0 && a.Code != 0x10 {
+					t.Fatalf("%s, want the PUBACK to id %d", a, i+1)
+				}
+			}
+			s.Restart()
+			back := wire.Dialed(t, s.MQTT())
+			if !back.Welcome(h).SessionPresent {
+				t.Fatal("the session is lost")
+			}
+			for i := range messages {
+				p := back.Get(wire.Publish)
+				if string(p.Payload) != fmt.Sprint(i) {
+					t.Fatalf("v%d: got %s, want message %d", version, p, i)
+				}
+				back.Ack(p)
+			}
+			back.Quiet(50 * time.Millisecond)
+		}
+	}
+}
+
+// wander makes devices come and go at random until stop is called, and leaves them on.
+func wander(t *testing.T, devices []*Phone) (stop func()) {
+	quit := make(chan struct{})
+	var wandering sync.WaitGroup
+	for _, p := range devices {
+		wandering.Go(func() {
+			defer p.On()
+			for {
+				select {
+				case <-quit:
+					return
+				case <-time.After(rand.N(time.Second)):
+				}
+				p.Off()
+				select {
+				case <-quit:
+					return
+				case <-time.After(rand.N(3 * time.Second)):
+				}
+				p.On()
+			}
+		})
+	}
+	stop = sync.OnceFunc(func() {
+		close(quit)
+		wandering.Wait()
+	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // TestAFrozenServerLosesNothing stops the process for longer than phones wait.

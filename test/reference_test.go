@@ -2,95 +2,14 @@ package test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
-	"holdline/broker/client"
 	"holdline/chat"
 	"holdline/test/chaos"
 )
-
-// screen is what the user of a reference phone sees: the events that the
-// client library handed over, in its order.
-type screen struct {
-	device string
-	dir    string
-	server *Server
-	proxy  *chaos.Proxy
-
-	mu     sync.Mutex
-	events []chat.Event
-	sent   []chat.MessageID
-	client *client.Client
-	stop   func() error
-}
-
-// open starts the app, which finds what an earlier start left in its directory.
-func (s *screen) open(t *testing.T) {
-	t.Helper()
-	c, err := client.New(client.Config{
-		Dial: func(ctx context.Context) (net.Conn, error) {
-			return (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "tcp", s.proxy.Addr())
-		},
-		Token:   func(context.Context) (string, error) { return s.server.Token(chat.Customer, "ada", s.device), nil },
-		Subject: "ada", Device: s.device, Dir: s.dir, BackoffCap: 300 * time.Millisecond,
-		OnEvent: func(e chat.Event) error {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.events = append(s.events, e)
-			return nil
-		},
-		OnResync: func() error { return errors.New("the server forgot where we are") },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context())) // close ends it
-	ended := make(chan error, 1)
-	go func() { ended <- c.Run(ctx, func() {}) }()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.client = c
-	s.stop = sync.OnceValue(func() error {
-		cancel()
-		err := <-ended
-		if errors.Is(err, context.Canceled) {
-			err = nil
-		}
-		return errors.Join(err, c.Close())
-	})
-	t.Cleanup(func() { s.close(t) })
-}
-
-func (s *screen) close(t *testing.T) {
-	t.Helper()
-	if err := s.stop(); err != nil {
-		t.Errorf("%s: %v", s.device, err)
-	}
-}
-
-func (s *screen) say(t *testing.T, text string) {
-	t.Helper()
-	id, err := s.client.Send(t.Context(), text)
-	if err != nil {
-		t.Fatalf("%s: %v", s.device, err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.sent = append(s.sent, id)
-}
-
-func (s *screen) shown() []chat.Event {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.events)
-}
 
 // TestReferencePhones are three devices of one customer, written on our own
 // client library, through everything at once: the server killed, links cut,
@@ -109,7 +28,7 @@ func TestReferencePhones(t *testing.T) {
 	t.Cleanup(func() { proxy.Close() })
 	var screens []*screen
 	for i := range 3 {
-		sc := &screen{device: fmt.Sprintf("phone-%d", i), dir: t.TempDir(), server: s, proxy: proxy}
+		sc := &screen{device: fmt.Sprintf("phone-%d", i), dir: t.TempDir(), server: s, address: proxy.Addr}
 		sc.open(t)
 		screens = append(screens, sc)
 	}
@@ -140,58 +59,16 @@ func TestReferencePhones(t *testing.T) {
 	}
 	calm()
 	t.Logf("faults of the links: %+v", <-storm)
-	want := map[chat.MessageID]bool{}
+	var want []chat.MessageID
 	for _, sc := range screens {
 		for _, id := range sc.sent {
-			want[id] = true
+			want = append(want, id, answerTo(id, desk.Name))
 		}
 	}
-	for _, sc := range screens {
-		Eventually(t, 2*Patience, func() string {
-			seen := map[chat.MessageID]bool{}
-			for _, e := range only(sc.shown(), chat.TypeMessage) {
-				seen[e.ID] = true
-			}
-			for id := range want {
-				if answer := answerTo(id, desk.Name); !seen[id] || !seen[answer] {
-					return fmt.Sprintf("%s does not show %s (%t) or its answer (%t); outbox %d", sc.device, id, seen[id], seen[answer], len(sc.client.Pending()))
-				}
-			}
-			return ""
-		})
-	}
+	awaitShown(t, screens, want)
 	l := Ledger{Server: s, Desks: []*Desk{desk}}
 	l.Close(t)
-	var order []chat.Event
-	for _, sc := range screens {
-		count := map[chat.MessageID]int{}
-		var last uint64
-		for _, e := range sc.shown() {
-			_, n, ok := e.Event.Parse()
-			if !ok || n != last+1 {
-				t.Errorf("%s: event %s after number %d", sc.device, e.Event, last)
-			}
-			last = n
-			if e.Type == chat.TypeRefused {
-				t.Errorf("%s: refused: %+v", sc.device, e)
-			}
-		}
-		messages := only(sc.shown(), chat.TypeMessage)
-		for i, m := range messages {
-			if count[m.ID]++; count[m.ID] > 1 {
-				t.Errorf("%s shows %s twice", sc.device, m.ID)
-			}
-			if m.Seq != uint64(i+1) {
-				t.Errorf("%s: message %d has seq %d", sc.device, i+1, m.Seq)
-			}
-		}
-		if order == nil {
-			order = messages
-		}
-		if !slices.EqualFunc(order, messages, func(a, b chat.Event) bool { return a.ID == b.ID && a.Text == b.Text }) {
-			t.Errorf("%s shows another order than %s", sc.device, screens[0].device)
-		}
-	}
+	sameScreens(t, screens)
 }
 
 // TestANewDeviceCatchesUpBySync: it has no session to wait for it, and asks for

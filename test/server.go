@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -124,7 +125,7 @@ func (s *Server) Try() error {
 	s.mu.Unlock()
 	args := append([]string{"serve", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0"}, s.flags()...)
 	l.cmd = exec.Command(build.path, args...)
-	l.cmd.Env = append(os.Environ(), "HOLDLINE_KILL_AT="+s.setup.KillAt)
+	l.cmd.Env = append(environ(), "HOLDLINE_KILL_AT="+s.setup.KillAt)
 	l.cmd.Stdout, l.cmd.Stderr = l.out, l.out
 	if err := launch(l.cmd); err != nil {
 		return fmt.Errorf("start: %w", err)
@@ -158,6 +159,11 @@ func (s *Server) Try() error {
 			return fmt.Errorf("not ready after %s:\n%s", Patience, l.out.tail())
 		}
 	}
+}
+
+// environ is our environment without anybody's settings for Holdline.
+func environ() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "HOLDLINE_") })
 }
 
 func (s *Server) flags() []string {
@@ -282,7 +288,9 @@ func (s *Server) Command(args ...string) string {
 func (s *Server) TryCommand(args ...string) (out string, err error) {
 	ctx, cancel := context.WithTimeout(s.tb.Context(), Patience)
 	defer cancel()
-	b, err := exec.CommandContext(ctx, build.path, append(args, s.flags()...)...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, build.path, append(args, s.flags()...)...)
+	cmd.Env = environ()
+	b, err := cmd.CombinedOutput()
 	return string(b), err
 }
 
