@@ -252,10 +252,11 @@ var streams atomic.Uint64
 
 // disk is a stream, and what holds its writer's connection.
 type disk struct {
-	c        *cluster
-	stream   string
-	replicas int
-	j        *Journal
+	c         *cluster
+	stream    string
+	replicas  int
+	ringBytes int64
+	j         *Journal
 
 	mu      sync.Mutex
 	held    chan struct{} // closed on release; nil when not held
@@ -268,7 +269,7 @@ func newDisk(c *cluster) *disk {
 }
 
 func (d *disk) options() Options {
-	o := Options{URL: d.c.url(), Stream: d.stream, Replicas: d.replicas, dialer: d}
+	o := Options{URL: d.c.url(), Stream: d.stream, Replicas: d.replicas, RingBytes: d.ringBytes, dialer: d}
 	if testing.Verbose() {
 		o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}

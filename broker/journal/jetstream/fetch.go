@@ -13,6 +13,8 @@ import (
 )
 
 const (
+	// adminWait bounds one request that the cluster as a whole must answer.
+	adminWait = 5 * time.Second
 	// requestWait bounds one request to a server. It is shorter than an election, so
 	// that a leader that was frozen and deposed answers nobody who still listens.
 	requestWait = 2 * time.Second
@@ -60,6 +62,30 @@ func again(ctx context.Context, try func(ctx context.Context) (ok bool, err erro
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", ctx.Err(), err)
 		case <-time.After(pause):
+		}
+	}
+}
+
+// patiently calls try again while the cluster does not answer, until ctx ends.
+// What the cluster refuses is final.
+func patiently(ctx context.Context, try func(ctx context.Context) error) error {
+	for {
+		once, cancel := context.WithTimeout(ctx, adminWait)
+		err := try(once)
+		cancel()
+		var refusal *jetstream.APIError
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &refusal) && refusal.Code != 503: // 503: no leader, no peers, ask later
+			return err
+		case errors.Is(err, nats.ErrConnectionClosed):
+			return err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
 	}
 }

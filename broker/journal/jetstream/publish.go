@@ -70,13 +70,22 @@ type publisher struct {
 	sub  *nats.Subscription
 	ask  string // the beginning of reply subjects
 	acks chan *nats.Msg
+	lost chan struct{} // holds one: the connection broke
 
 	mu   sync.Mutex
 	sent uint64 // replies asked for
 }
 
 func newPublisher(conn *nats.Conn) (*publisher, error) {
-	p := &publisher{conn: conn, ask: conn.NewInbox() + ".", acks: make(chan *nats.Msg, 64)}
+	p := &publisher{conn: conn, ask: conn.NewInbox() + ".", acks: make(chan *nats.Msg, 64), lost: make(chan struct{}, 1)}
+	warn := conn.DisconnectErrHandler()
+	conn.SetDisconnectErrHandler(func(c *nats.Conn, err error) {
+		select {
+		case p.lost <- struct{}{}: // an answer that was on its way is lost
+		default:
+		}
+		warn(c, err)
+	})
 	var err error
 	p.sub, err = conn.ChanSubscribe(p.ask+"*", p.acks)
 	return p, err
@@ -99,6 +108,10 @@ func (p *publisher) publish(ctx context.Context, id string, messages []*message)
 	p.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, ackWait)
 	defer cancel()
+	select {
+	case <-p.lost: // before this batch
+	default:
+	}
 	for i, m := range messages {
 		out := m.outgoing()
 		if len(messages) > 1 {
@@ -124,6 +137,8 @@ func (p *publisher) publish(ctx context.Context, id string, messages []*message)
 			if m.Subject == reply {
 				return outcome(m)
 			}
+		case <-p.lost:
+			return 0, fmt.Errorf("%w: %w", errUnknown, nats.ErrDisconnected)
 		case <-ctx.Done():
 			return 0, fmt.Errorf("%w: %w", errUnknown, ctx.Err())
 		}

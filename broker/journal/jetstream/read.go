@@ -92,7 +92,8 @@ func (j *Journal) subjects(filters []journal.Filter) []string {
 
 // readSubject returns entries on a subject filter that match, and how far it looked.
 func (j *Journal) readSubject(ctx context.Context, subject string, after, end uint64, limit int, match func(*journal.Entry) bool) (found []*journal.Entry, through uint64, err error) {
-	stored, err := j.fetch.next(ctx, subject, after+1, end, max(limit, 16))
+	ask := min(max(limit, 16), pageMessages)
+	stored, err := j.fetch.next(ctx, subject, after+1, end, ask)
 	if err != nil {
 		return nil, after, err
 	}
@@ -112,8 +113,14 @@ func (j *Journal) readSubject(ctx context.Context, subject string, after, end ui
 				found = append(found, &s.entry)
 			}
 			if len(found) == limit {
-				break
+				return found, through, nil
 			}
+		}
+	}
+	if len(stored) < ask { // is that the end?
+		seq, more, err := j.fetch.leaderNext(ctx, subject, through+1)
+		if err == nil && (!more || seq > end) {
+			through = end
 		}
 	}
 	return found, through, nil

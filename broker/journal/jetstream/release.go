@@ -121,18 +121,19 @@ func (r *releaser) receive(s stored) {
 // flush makes known what can be: everything before the first entry of our own
 // whose batch is not done.
 func (r *releaser) flush() {
+	n := 0
 	for {
-		n := 0
-		for n < len(r.held) && !r.blocked(&r.held[n]) {
-			r.know(&r.held[n])
-			n++
+		for r.tell(r.held[n:]) {
 		}
-		r.held = r.held[:copy(r.held, r.held[n:])]
-		told := r.tell()
-		if n == 0 && !told {
+		if n == len(r.held) || r.blocked(&r.held[n]) {
 			break
 		}
+		r.know(&r.held[n])
+		n++
 	}
+	rest := copy(r.held, r.held[n:])
+	clear(r.held[rest:])
+	r.held = r.held[:rest]
 	r.publish()
 	r.barriers = slices.DeleteFunc(r.barriers, func(b *barrier) bool {
 		if len(r.held) > 0 && r.held[0].seq <= b.place {
@@ -199,8 +200,9 @@ func (r *releaser) learn(s *stored) {
 	}
 }
 
-// tell answers the first batch that waits, when the tail has passed it.
-func (r *releaser) tell() bool {
+// tell answers the first batch that waits, when all of it is known. held is what
+// is not.
+func (r *releaser) tell(held []stored) bool {
 	if len(r.waiting) == 0 {
 		return false
 	}
@@ -210,7 +212,7 @@ func (r *releaser) tell() bool {
 			b.items[n].result = journal.Result{Err: err}
 		}
 	} else if a := b.attempt; a != nil && len(a.entries) > 0 {
-		if last := b.lastEntry(); r.passed < last || len(r.held) > 0 && r.held[0].seq <= last {
+		if last := b.lastEntry(); r.passed < last || len(held) > 0 && held[0].seq <= last {
 			return false
 		}
 		for n, e := range a.entries {

@@ -42,19 +42,22 @@ func (o *Options) config() jetstream.StreamConfig {
 // and how much it may hold is the operator's.
 func prepare(ctx context.Context, js jetstream.JetStream, o *Options) (*jetstream.StreamInfo, error) {
 	want := o.config()
-	stream, err := js.Stream(ctx, o.Stream)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		stream, err = js.CreateStream(ctx, want)
-		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // somebody else was faster, with other settings
-			stream, err = js.Stream(ctx, o.Stream)
+	var info *jetstream.StreamInfo
+	err := patiently(ctx, func(ctx context.Context) error {
+		stream, err := js.Stream(ctx, o.Stream)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			stream, err = js.CreateStream(ctx, want)
+			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // somebody else was faster, with other settings
+				stream, err = js.Stream(ctx, o.Stream)
+			}
 		}
-	}
+		if err == nil {
+			info = stream.CachedInfo()
+		}
+		return err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", o.Stream, err)
-	}
-	info, err := stream.Info(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", o.Stream, err)
+		return nil, fmt.Errorf("stream: %w", err)
 	}
 	got := info.Config
 	slices.Sort(got.Subjects)

@@ -31,7 +31,7 @@ type tail struct {
 
 	messages chan stored
 
-	receiving sync.Mutex // one message after the other, even when the consumer is made anew
+	turn chan struct{} // holds one: whoever puts it there receives, even when the consumer is made anew
 
 	mu      sync.Mutex    // the second lock
 	seen    uint64        // everything up to it was received, and given to the releaser
@@ -42,10 +42,15 @@ type tail struct {
 // start receives everything after a place.
 func (t *tail) start(ctx context.Context, js jetstream.JetStream, after uint64) error {
 	t.seen, t.changed, t.messages = after, make(chan struct{}), make(chan stored, messageQueue)
-	c, err := js.OrderedConsumer(ctx, t.j.fetch.stream, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{t.j.names.entries(), t.j.names.allMeta()},
-		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:    after + 1,
+	t.turn = make(chan struct{}, 1)
+	var c jetstream.Consumer
+	err := patiently(ctx, func(ctx context.Context) (err error) {
+		c, err = js.OrderedConsumer(ctx, t.j.fetch.stream, jetstream.OrderedConsumerConfig{
+			FilterSubjects: []string{t.j.names.entries(), t.j.names.allMeta()},
+			DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
+			OptStartSeq:    after + 1,
+		})
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("follow the stream: %w", err)
@@ -59,8 +64,8 @@ func (t *tail) start(ctx context.Context, js jetstream.JetStream, after uint64) 
 
 // receive gets every message in order, one after the other.
 func (t *tail) receive(m jetstream.Msg) {
-	t.receiving.Lock()
-	defer t.receiving.Unlock()
+	t.turn <- struct{}{}
+	defer func() { <-t.turn }()
 	meta, err := m.Metadata()
 	if err != nil {
 		t.j.fail(fmt.Errorf("follow the stream: %w", err))
