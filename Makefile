@@ -4,7 +4,7 @@ GO      ?= go
 VERSION := $(shell git describe --always --dirty 2>/dev/null)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: run build test check vet race desk desk-check desk-modules needs bench clean
+.PHONY: run build test check vet race desk desk-check desk-modules needs bench bench-parts clean
 
 run: build
 	./holdline serve
@@ -43,7 +43,12 @@ desk-modules:
 needs:
 	@./test/needs.sh
 
-bench:
+# Ours against mosquitto, in the same run: BENCH='-only pairs -runs 5', say.
+bench: build
+	$(GO) run ./test/load -holdline ./holdline $(BENCH)
+
+# The parts one by one.
+bench-parts:
 	$(GO) test -run '^$$' -bench . -benchtime 3s ./broker/... ./bridge/... ./storage/...
 
 clean:

@@ -47,6 +47,7 @@ var layout = map[string]pkg{
 	"test":                       {"the whole system from outside", "*", ""},
 	"test/wire":                  {"a raw MQTT client that can misbehave, for tests", "", ""},
 	"test/chaos":                 {"a proxy that delays, halves, freezes and drops", "", ""},
+	"test/load":                  {"the benchmarks: ours against mosquitto in the same run", "*", ""},
 }
 
 // everywhere are modules that belong to no single package.

@@ -61,14 +61,14 @@ func newTemplate(topic string, from uint32, payload int) template {
 }
 
 // appendTo writes message n.
-func (t template) appendTo(b []byte, n uint64, now time.Duration) []byte {
-	binary.BigEndian.PutUint16(t.frame[t.at:], packetID(n))
+func (t template) appendTo(b []byte, id uint16, n uint64, now time.Duration) []byte {
+	binary.BigEndian.PutUint16(t.frame[t.at:], id)
 	binary.BigEndian.PutUint64(t.frame[t.at+6:], n)
 	binary.BigEndian.PutUint64(t.frame[t.at+14:], uint64(now))
 	return append(b, t.frame...)
 }
 
-// packetID of message n: 1 to 60000, over and over.
+// packetID of a connection's publish n: 1 to 60000, over and over.
 func packetID(n uint64) uint16 { return uint16((n-1)%60000 + 1) }
 
 // stamp is what a delivery tells.
