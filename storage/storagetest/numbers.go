@@ -169,6 +169,7 @@ func saidForEver(f *fixture) {
 	again, err := f.say(ada, chat.Say{ID: "m", Kind: chat.Text, Text: "one"}, noon.AddDate(5, 0, 0))
 	f.must(err)
 	f.want("said again", again, first)
+	f.want("when", again.At, noon)
 	if _, err = f.say(ada, chat.Say{ID: "m", Kind: chat.Text, Text: "two"}, noon); !errors.Is(err, chat.ErrConflict) {
 		f.Errorf("the same id with other words = %v, want a conflict", err)
 	}

@@ -31,7 +31,7 @@ const patience = 2 * time.Minute
 // Run tests a store. open returns a new, empty, migrated one; whoever opens closes it in a Cleanup.
 func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 	for _, group := range []map[string]func(*fixture){
-		transactions, numbers, leases, events, jobs, conversations, agents, sessions, operators,
+		fences, transactions, numbers, leases, events, jobs, conversations, agents, sessions, operators,
 	} {
 		names := make([]string, 0, len(group))
 		for name := range group {
@@ -145,8 +145,8 @@ func (f *fixture) say(from chat.Account, say chat.Say, at time.Time) (storage.Sa
 		m := c.Number(from, "", say, at)
 		u.Add(m)
 		u.Touch(c)
-		result = storage.Said{Hash: say.Hash(), Conversation: c.ID, Seq: m.Seq}
-		u.Remember(k, result, at)
+		u.Remember(k, storage.Said{Hash: say.Hash(), Conversation: c.ID, Seq: m.Seq}, at)
+		result, _ = u.Said(k)
 		u.TellMessage(c, m)
 		return nil
 	})
