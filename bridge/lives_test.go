@@ -58,6 +58,30 @@ func TestALostJournal(t *testing.T) {
 	}
 }
 
+// TestALostJournalCountsSessionsAnew: the epochs of sessions come from the journal.
+// A desk that is opened again after a loss is there, whatever it was called before.
+func TestALostJournalCountsSessionsAnew(t *testing.T) {
+	w := newWorld(t)
+	first := w.start("a")
+	w.take(session(gus, "desk", "n1", 700, true), session(gus, "desk", "n1", 700, false))
+	first.stop()
+
+	j := memory.New()
+	t.Cleanup(func() { _ = j.Close() })
+	w.journal, w.inputs = j, [chat.Partitions]uint64{}
+	nextMillisecond()
+	w.start("a")
+	w.take(nodeStart("n1")...)
+	w.take(session(gus, "desk", "n1", 17, true))
+	if !w.reachable("gus") {
+		t.Error("gus is connected and not reachable")
+	}
+	w.take(session(gus, "desk", "n1", 17, false))
+	if w.reachable("gus") {
+		t.Error("gus is gone and still reachable")
+	}
+}
+
 // shortJournal ends before what was stored of it, until it gets a new epoch.
 type shortJournal struct {
 	journal.Journal

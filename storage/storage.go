@@ -101,7 +101,7 @@ type Session struct {
 	Account chat.Account
 	Client  string
 	Node    string
-	Epoch   uint64 // the session epoch; an older one never overwrites a newer
+	Epoch   uint64 // the session epoch; see Unit.PutSession for what an older one changes
 	Up      bool
 	Changed time.Time
 }

@@ -198,12 +198,14 @@ func (u *Unit) Sessions(a chat.Account) []Session {
 // On returns the accounts that had a session up on a node of the Scope.
 func (u *Unit) On(k NodeKey) []chat.Account { return u.loaded.Nodes[k] }
 
-// PutSession writes a session as it is now. An older epoch than the known one changes nothing.
+// PutSession writes a session as it is now. An older epoch than the known one
+// changes nothing, but for a session that came up later than what is known: epochs
+// are counted in the journal, and one that was lost counts from the beginning again.
 func (u *Unit) PutSession(s Session) (changed bool) {
 	list := u.loaded.Sessions[s.Account]
 	for i := range list {
 		if list[i].Client == s.Client {
-			if s.Epoch < list[i].Epoch {
+			if anew := s.Up && s.Changed.After(list[i].Changed); s.Epoch < list[i].Epoch && !anew {
 				return false
 			}
 			list[i] = s

@@ -52,6 +52,16 @@ func sessionEpochs(f *fixture) {
 	got, err = f.Sessions(f.ctx, ada)
 	f.must(err)
 	f.want("sessions", got, []storage.Session{five})
+
+	// A journal that was lost counts from the beginning again.
+	anew, over := five, five
+	anew.Epoch, anew.Changed = 1, noon.Add(2*time.Second)
+	over.Epoch, over.Up, over.Changed = 1, false, noon.Add(3*time.Second)
+	f.want("changed by one that came up later", f.put(anew), []bool{true})
+	f.want("changed by its end", f.put(over), []bool{true})
+	got, err = f.Sessions(f.ctx, ada)
+	f.must(err)
+	f.want("sessions", got, []storage.Session{over})
 }
 
 func sessionWhole(f *fixture) {
