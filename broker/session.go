@@ -121,10 +121,9 @@ func (s *Session) Enter() bool {
 // Leave ends what Enter began: what was published goes to the journal, and
 // what was acknowledged makes room for more.
 func (s *Session) Leave(ctx context.Context) error {
-	err := s.Flush(ctx)
-	s.gate.Unlock()
-	s.refill()
-	return err
+	defer s.refill()
+	defer s.gate.Unlock() // in a panic, too: the next connection has to get through
+	return s.Flush(ctx)
 }
 
 // fence ends the session for its connection. When it returns, nothing the

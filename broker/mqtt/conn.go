@@ -222,6 +222,13 @@ func (c *conn) burst(buf *[readBytes]byte, n int) error {
 // packet that is not whole, as far as it is known.
 func (c *conn) work(b []byte) (used, need int, err error) {
 	entered := false
+	defer func() { // also in a panic, or the session would be locked for ever
+		if entered {
+			if e := c.session.Leave(c.ctx); err == nil {
+				err = e
+			}
+		}
+	}()
 	for err == nil {
 		body, size, e := header(b[used:])
 		if e != nil {
@@ -249,11 +256,6 @@ func (c *conn) work(b []byte) (used, need int, err error) {
 			entered = true
 		}
 		err = c.handle(packet[0], packet[body:])
-	}
-	if entered {
-		if e := c.session.Leave(c.ctx); err == nil {
-			err = e
-		}
 	}
 	return used, need, err
 }
@@ -311,7 +313,7 @@ func (c *conn) large(head []byte, size int) error {
 }
 
 // oversize reads over a publish of an MQTT 3.1.1 client and refuses it.
-func (c *conn) oversize(head []byte, size int) error {
+func (c *conn) oversize(head []byte, size int) (err error) {
 	beginning := make([]byte, min(size, readBytes))
 	if _, err := io.ReadFull(c.s, beginning[copy(beginning, head):]); err != nil {
 		return err
@@ -331,6 +333,6 @@ func (c *conn) oversize(head []byte, size int) error {
 	if !c.session.Enter() {
 		return broker.ErrGone
 	}
-	err = c.session.Publish(c.ctx, &p)
-	return errors.Join(err, c.session.Leave(c.ctx))
+	defer func() { err = errors.Join(err, c.session.Leave(c.ctx)) }()
+	return c.session.Publish(c.ctx, &p)
 }

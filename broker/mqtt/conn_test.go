@@ -17,6 +17,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"holdline/broker"
+	"holdline/broker/journal"
 	"holdline/broker/journal/memory"
 	"holdline/broker/token"
 )
@@ -27,7 +28,7 @@ func newServer(t testing.TB) *Server {
 	return newServerOn(t, memory.New())
 }
 
-func newServerOn(t testing.TB, j *memory.Journal) *Server {
+func newServerOn(t testing.TB, j journal.Journal) *Server {
 	t.Helper()
 	keys, err := token.NewKeys([]byte(strings.Repeat("k", token.MinKeyBytes)), nil, nil)
 	if err != nil {
@@ -105,6 +106,54 @@ func TestAPanicEndsOneConnection(t *testing.T) {
 	}
 	if out := play(t, s, helloV4); !bytes.HasPrefix(out, []byte{0x20, 2, 0, 0}) {
 		t.Errorf("the next connection got %x", out)
+	}
+}
+
+// panicky panics when a publish comes to it.
+type panicky struct{ *memory.Journal }
+
+func (j panicky) Append(ctx context.Context, s *journal.Submission) error {
+	for _, e := range s.Entries {
+		if e.Topic == "a" {
+			panic("append")
+		}
+	}
+	return j.Journal.Append(ctx, s)
+}
+
+// TestAPanicAtWorkLeavesTheSessionFree: the client comes back to its session after
+// a packet that nobody thought of.
+func TestAPanicAtWorkLeavesTheSessionFree(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		publishes int
+	}{
+		{"when the buffered packets are submitted", 1},
+		{"in the middle of them", 200},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newServerOn(t, panicky{memory.New()})
+			in := bytes.Clone(helloV4)
+			for id := range tt.publishes {
+				in = append(in, 0x32, 6, 0, 1, 'a', 0, byte(id+1), 'x')
+			}
+			over := make(chan []byte)
+			go func() {
+				play(t, s, in)
+				over <- play(t, s, helloV4)
+			}()
+			select {
+			case out := <-over:
+				if !bytes.HasPrefix(out, []byte{0x20, 2, 0, 0}) {
+					t.Errorf("the next connection got %x", out)
+				}
+			case <-time.After(5 * time.Second):
+				t.Fatal("the session is locked for ever")
+			}
+			if p := s.broker.Stats().Panics; p != 1 {
+				t.Errorf("%d panics, want 1", p)
+			}
+		})
 	}
 }
 
