@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -238,19 +239,33 @@ func (c *child) metric(name string) (float64, error) {
 }
 
 // heap is what our process has on its heap after a collection. Go collects
-// when enough was allocated, which asking for metrics does a little.
+// when enough was allocated, which asking for metrics does a little; what is not
+// used is taken off the count some time after that, so the least that is seen is
+// what is right.
 func (c *child) heap() (float64, error) {
-	before, err := c.metric("go_memstats_last_gc_time_seconds")
+	const collected, inUse = "go_memstats_last_gc_time_seconds", "go_memstats_heap_alloc_bytes"
+	first, err := c.metric(collected)
 	if err != nil {
 		return 0, err
 	}
+	least, until := math.Inf(1), time.Time{}
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
-		at, err := c.metric("go_memstats_last_gc_time_seconds")
+		at, err := c.metric(collected)
 		if err != nil {
 			return 0, err
 		}
-		if at != before {
-			return c.metric("go_memstats_heap_alloc_bytes")
+		if at == first {
+			continue
+		}
+		if until.IsZero() {
+			until = time.Now().Add(time.Second)
+		}
+		n, err := c.metric(inUse)
+		if err != nil {
+			return 0, err
+		}
+		if least = min(least, n); time.Now().After(until) {
+			return least, nil
 		}
 	}
 	return 0, errors.New("no collection within a minute")

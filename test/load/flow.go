@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -135,6 +138,10 @@ func throughput(publishers, readers int) func(*run) (figures, error) {
 // latency measures from publish to delivery at a steady rate over 100 pairs.
 func latency(r *run) (figures, error) {
 	const pairs, perSecond = 100, 2000
+	disk, err := syncs(r.b.dir)
+	if err != nil {
+		return nil, err
+	}
 	f, err := newFlow(r)
 	if err != nil {
 		return nil, err
@@ -146,10 +153,13 @@ func latency(r *run) (figures, error) {
 	if err := f.push(warmUp); err != nil {
 		return nil, err
 	}
-	var took []time.Duration
+	// late is how long after its time a publish was written: what the machine,
+	// with whatever else it does, adds to every wait.
+	var took, late []time.Duration
 	f.on = func(s stamp) { took = append(took, f.now()-s.at) }
 	began, n := time.Now(), 0
 	f.every(time.Second/perSecond, func() {
+		late = append(late, time.Since(began)-time.Duration(n+1)*time.Second/perSecond)
 		for due := int(time.Since(began).Seconds() * perSecond); n < due; n++ {
 			p := f.publishers[n%pairs]
 			p.limit = p.sent + 1
@@ -163,7 +173,32 @@ func latency(r *run) (figures, error) {
 	if err := f.drain(); err != nil {
 		return nil, err
 	}
-	return figures{"p50": milliseconds(percentile(took, 50)), "p99": milliseconds(percentile(took, 99))}, nil
+	return figures{
+		"p50": milliseconds(percentile(took, 50)), "p99": milliseconds(percentile(took, 99)),
+		"late": milliseconds(percentile(late, 99)), "disk": milliseconds(percentile(disk, 99)),
+	}, nil
+}
+
+// syncs measures single synced writes in dir, for as long as a second.
+func syncs(dir string) (took []time.Duration, err error) {
+	file, err := os.CreateTemp(dir, "syncs-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(file.Name())
+	defer file.Close()
+	block := make([]byte, 512)
+	for end := time.Now().Add(time.Second); time.Now().Before(end); {
+		began := time.Now()
+		if _, err := file.Write(block); err != nil {
+			return nil, err
+		}
+		if err := unix.Fdatasync(int(file.Fd())); err != nil {
+			return nil, err
+		}
+		took = append(took, time.Since(began))
+	}
+	return took, nil
 }
 
 // fanOut measures deliveries of one publisher's messages to many readers. The
