@@ -336,7 +336,7 @@ func (d *Device) arrived(p wire.Packet) {
 		switch {
 		case e.Type == chat.TypeMessage && (e.From == nil || e.From.Role != d.Account.Role || e.From.ID != d.Account.Subject):
 			d.answers++
-		case e.Type == chat.TypeRefused && d.told[e.ID] == chat.TypeMessage: // a repeat with other content: the first one stands
+		case d.told[e.ID] == chat.TypeMessage: // a repeat is answered as done or refused: what it was the first time stands
 		case e.ID != "":
 			d.told[e.ID] = e.Type
 		}

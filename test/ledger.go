@@ -209,6 +209,12 @@ func (l *Ledger) Faults(ctx context.Context) (faults []string, err error) {
 		}
 	}
 	for _, d := range l.devices() {
+		for _, e := range only(d.Inbox("down/event").Events(), chat.TypeRefused) {
+			w := word{d.Account, e.ID}
+			if _, ok := stored[w]; ok && e.Reason != chat.ReasonNotOwner && len(slices.Compact(slices.Sorted(slices.Values(texts[w])))) == 1 {
+				fault("%s: %s is stored and was refused as %s: %s", d, e.ID, e.Reason, e.Detail)
+			}
+		}
 		l.checkSaid(d, stored, fault)
 		l.checkSeen(d, order, stored, fault)
 	}

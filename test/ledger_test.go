@@ -68,6 +68,9 @@ func TestTheLedgerFindsWhatIsWrong(t *testing.T) {
 		}, "1 are missing"},
 		{"an event comes again as another", func() { inbox.take(chat.Numbered(chat.NewEventID(inbox.life, 1), []byte(`{"type":"done"}`))) }, "different content"},
 		{"the numbers begin anew", func() { inbox.take(chat.Numbered("other-9", []byte(`{"type":"done"}`))) }, "another incarnation"},
+		{"what is stored was refused", func() {
+			inbox.events = append(inbox.events, chat.Event{Type: chat.TypeRefused, ID: message(1).ID, Reason: chat.ReasonInternal})
+		}, "was refused as internal"},
 		{"two owners at once", func() {
 			own.events = append(own.events, chat.Event{Type: chat.TypeConversation, Conversation: id,
 				Head: &chat.Head{State: chat.Held, Epoch: epoch, Agent: &chat.Person{Role: chat.AgentRole, ID: "eve"}}})
