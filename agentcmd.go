@@ -29,8 +29,12 @@ func agentCommand(ctx context.Context, args []string, out io.Writer) error {
 	}
 	do, rest := rest[0], rest[1:]
 	want := []string{"NAME"}
-	if do == "list" {
+	switch do {
+	case "add", "password", "disable", "enable":
+	case "list":
 		want = nil
+	default:
+		return fmt.Errorf("agent: %q is not add, list, password, disable or enable; see holdline help\n%w", do, errUsage)
 	}
 	if err := wantArgs(rest, want...); err != nil {
 		return err
@@ -63,8 +67,6 @@ func agentCommand(ctx context.Context, args []string, out io.Writer) error {
 		err = staff.Enable(ctx, rest[0])
 	case "list":
 		return listAgents(ctx, staff, out)
-	default:
-		return fmt.Errorf("agent %q is not add, list, password, disable or enable\n%w", do, errUsage)
 	}
 	if err != nil {
 		return err

@@ -51,6 +51,8 @@ var settings = []setting{
 	{name: "log", fallback: "info", doc: "debug, info, warn or error"},
 }
 
+const configDoc = "configuration file, TOML (default DATA/holdline.toml when there is one)"
+
 // Config is the effective configuration, checked.
 type Config struct {
 	Data           string // absolute
@@ -99,12 +101,14 @@ func loadConfig(name string, args []string, getenv func(string) string, extra fu
 			fs.Func(s.name, s.doc, set)
 		}
 	}
-	file := fs.String("config", getenv("HOLDLINE_CONFIG"), "configuration file (TOML; default DATA/holdline.toml when it exists)")
+	file := fs.String("config", getenv("HOLDLINE_CONFIG"), configDoc)
 	if extra != nil {
 		extra(fs)
 	}
-	if rest, err = parseInterleaved(fs, args); err != nil {
+	if rest, err = parseInterleaved(fs, args); errors.Is(err, flag.ErrHelp) {
 		return Config{}, nil, err
+	} else if err != nil {
+		return Config{}, nil, fmt.Errorf("%s: %w; see holdline help\n%w", name, err, errUsage)
 	}
 
 	var faults []error
@@ -307,13 +311,31 @@ func parseBytes(s string) (uint64, error) {
 	return 0, nil
 }
 
-// mask hides what must not be shown of a value: the password in a URL.
+// mask hides what must not be shown of a value: the passwords in a URL.
 func mask(v string) string {
-	if u, err := url.Parse(v); err == nil && u.User != nil {
-		if _, has := u.User.Password(); has {
-			u.User = url.UserPassword(u.User.Username(), "xxxxx")
-			return u.String()
+	const hidden = "xxxxx"
+	u, err := url.Parse(v)
+	if err != nil { // a password with a stray character, say: show where it leads
+		scheme, rest, ok := strings.Cut(v, "://")
+		if at := strings.LastIndex(rest, "@"); ok && at >= 0 {
+			return scheme + "://" + hidden + rest[at:]
 		}
+		return v
+	}
+	if _, has := u.User.Password(); has {
+		u.User = url.UserPassword(u.User.Username(), hidden)
+		v = u.String()
+	}
+	query, found := u.Query(), false
+	for name := range query {
+		if strings.Contains(strings.ToLower(name), "password") {
+			query.Set(name, hidden)
+			found = true
+		}
+	}
+	if found {
+		u.RawQuery = query.Encode()
+		return u.String()
 	}
 	return v
 }

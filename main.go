@@ -7,6 +7,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -65,12 +66,35 @@ const usage = `holdline: customer-support messaging on MQTT
                                             a terminal phone, as customer NAME
   holdline version
 
-Settings are flags (--data DIR --mqtt ADDR --http ADDR --storage URL --journal URL --blobs URL
---config FILE …), HOLDLINE_… in the environment, or lines in DATA/holdline.toml.
+Settings are flags, HOLDLINE_… in the environment, or lines in DATA/holdline.toml; holdline check
+shows those in force.
+
 `
 
-// run executes one command line.
+// run executes one command line; help is the answer to --help anywhere in it.
 func run(ctx context.Context, args []string, out io.Writer) error {
+	err := command(ctx, args, out)
+	if errors.Is(err, flag.ErrHelp) {
+		help(out)
+		return nil
+	}
+	return err
+}
+
+// help prints the commands, and the settings with what they mean.
+func help(out io.Writer) {
+	fmt.Fprint(out, usage)
+	for _, s := range settings {
+		fmt.Fprintf(out, "  --%-16s %s", s.name, s.doc)
+		if s.fallback != "" && s.fallback != "false" {
+			fmt.Fprintf(out, " (default %s)", s.fallback)
+		}
+		fmt.Fprintln(out)
+	}
+	fmt.Fprintf(out, "  --%-16s %s\n", "config", configDoc)
+}
+
+func command(ctx context.Context, args []string, out io.Writer) error {
 	name := "serve"
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		name, args = args[0], args[1:]
@@ -79,9 +103,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	case "serve":
 		return serveCommand(ctx, args, out)
 	case "check":
-		c, _, err := loadConfig(name, args, os.Getenv, nil)
+		c, rest, err := loadConfig(name, args, os.Getenv, nil)
 		c.show(out)
-		return err
+		return cmp.Or(err, wantArgs(rest))
 	case "migrate":
 		return migrateCommand(ctx, args, out)
 	case "token":
@@ -93,11 +117,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	case "version":
 		fmt.Fprintln(out, "holdline", buildVersion())
 		return nil
-	case "help", "-h", "--help":
-		fmt.Fprint(out, usage)
+	case "help":
+		help(out)
 		return nil
 	}
-	return fmt.Errorf("%q is not a command\n\n%s\n%w", name, usage, errUsage)
+	return fmt.Errorf("%q is not a command; see holdline help\n%w", name, errUsage)
 }
 
 func buildVersion() string {
@@ -116,10 +140,11 @@ func buildVersion() string {
 
 // wantArgs checks what was no flag.
 func wantArgs(rest []string, want ...string) error {
-	if len(rest) != len(want) {
-		return fmt.Errorf("want %s, got %d arguments; see holdline help\n%w", strings.Join(want, " "), len(rest), errUsage)
+	if len(rest) == len(want) {
+		return nil
 	}
-	return nil
+	wanted, got := cmp.Or(strings.Join(want, " "), "nothing"), cmp.Or(strings.Join(rest, " "), "nothing")
+	return fmt.Errorf("want %s after the command, got %s; see holdline help\n%w", wanted, got, errUsage)
 }
 
 func serveCommand(ctx context.Context, args []string, out io.Writer) error {
@@ -182,6 +207,9 @@ func tokenCommand(args []string, out io.Writer) error {
 	}
 	if err := wantArgs(rest, "ROLE", "NAME"); err != nil {
 		return err
+	}
+	if ttl <= 0 {
+		return fmt.Errorf("ttl: a token for %s would never be good; write 15m or 24h\n%w", ttl, errUsage)
 	}
 	keys, err := c.keys()
 	if err != nil {

@@ -82,10 +82,6 @@ func serve(ctx context.Context, c Config, log *slog.Logger, out io.Writer) (err 
 	}
 	defer func() { err = errors.Join(err, p.journal.Close()) }()
 
-	firstLogin, err := p.firstAgent(ctx)
-	if err != nil {
-		return err
-	}
 	p.agentd = agentd.New(agentd.Config{
 		Node: node, Tenant: chat.DefaultTenant, Store: p.store, Journal: p.journal, Log: log, Grace: c.Grace,
 	})
@@ -118,11 +114,15 @@ func serve(ctx context.Context, c Config, log *slog.Logger, out io.Writer) (err 
 		{"broker", p.broker.Run},
 		{"mqtt", p.mqtt.Run},
 	}, func() {
+		first, err := p.firstAgent(ctx) // not before: a start that fails could not show the password
+		if err != nil && ctx.Err() == nil {
+			log.Error("first agent not made; holdline agent add makes one", "err", err)
+		}
 		if err := writeAddresses(c.Data, at); err != nil {
 			log.Error("addresses file not written", "err", err)
 		}
 		p.ready.Store(true)
-		greet(out, c, at, firstLogin)
+		greet(out, c, at, first)
 	}, func() { p.ready.Store(false) })
 }
 
