@@ -262,6 +262,7 @@ type disk struct {
 	held    chan struct{} // closed on release; nil when not held
 	waiting chan struct{} // closed when something waits
 	conns   []*heldConn
+	crashed bool // until it is opened again; nobody dials meanwhile
 }
 
 func newDisk(c *cluster) *disk {
@@ -278,6 +279,9 @@ func (d *disk) options() Options {
 
 func (d *disk) Open(t *testing.T) journal.Journal {
 	t.Helper()
+	d.mu.Lock()
+	d.crashed = false
+	d.mu.Unlock()
 	j, err := Open(t.Context(), d.options())
 	if err != nil {
 		t.Fatal(err)
@@ -308,6 +312,7 @@ func (d *disk) Hold(t *testing.T) (waiting, release func()) {
 // Crash ends the process's connections, and with them what was not sent.
 func (d *disk) Crash(t *testing.T) {
 	d.mu.Lock()
+	d.crashed = true
 	for _, c := range d.conns {
 		c.cut()
 	}
@@ -327,8 +332,12 @@ func (d *disk) Dial(network, address string) (net.Conn, error) {
 		raw.Close()
 	})
 	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.crashed {
+		c.cut()
+		return nil, errors.New("crashed")
+	}
 	d.conns = append(d.conns, c)
-	d.mu.Unlock()
 	return c, nil
 }
 

@@ -289,6 +289,24 @@ func TestServersFail(t *testing.T) {
 		})
 	})
 	c.settle(t)
+	t.Run("the server that a batch was sent to is frozen and thaws", func(t *testing.T) {
+		twoProcesses(t, c, func(t *testing.T, d *disk, both []*witness) {
+			name := both[0].j.publisher.conn.ConnectedServerName()
+			for _, n := range c.nodes {
+				if n.settings.Name == name {
+					n.signal(t, syscall.SIGSTOP)
+					for _, w := range both {
+						w.more(t, 50) // over another server; what this one has not read comes after it thaws
+					}
+					n.signal(t, syscall.SIGCONT)
+				}
+			}
+			for _, w := range both {
+				w.more(t, 200)
+			}
+		})
+	})
+	c.settle(t)
 	t.Run("without a quorum nothing is acknowledged", func(t *testing.T) {
 		twoProcesses(t, c, func(t *testing.T, d *disk, both []*witness) {
 			leader := c.leader(t, d.stream)

@@ -77,7 +77,7 @@ func patiently(ctx context.Context, try func(ctx context.Context) error) error {
 		switch {
 		case err == nil:
 			return nil
-		case errors.As(err, &refusal) && refusal.Code != 503: // 503: no leader, no peers, ask later
+		case errors.As(err, &refusal) && refusal.Code != 503 && refusal.ErrorCode != codeNoPeers: // those pass
 			return err
 		case errors.Is(err, nats.ErrConnectionClosed):
 			return err

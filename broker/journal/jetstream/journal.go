@@ -150,6 +150,7 @@ func connect(o *Options, name string, dialer nats.CustomDialer) (*nats.Conn, err
 		nats.Name(name),
 		nats.NoEcho(), // announcements of this process are heard here without a detour
 		nats.Timeout(2 * time.Second),
+		nats.FlusherTimeout(ackWait), // a server that is frozen reads nothing
 		nats.PingInterval(2 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.MaxReconnects(-1),

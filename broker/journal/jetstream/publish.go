@@ -56,6 +56,7 @@ const (
 	codeMemoryResources       = 10028
 	codeStorageResources      = 10047
 	codeStoreFailed           = 10077 // the text says why
+	codeNoPeers               = 10005 // some are offline
 	codeNotLeader             = 10009
 	codeNotAvailable          = 10008
 	codeWrongLast             = 10071

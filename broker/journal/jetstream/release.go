@@ -98,7 +98,7 @@ func (r *releaser) take(e event) {
 		if r.current != nil && r.current != e.done.attempt {
 			delete(r.began, r.current.number)
 		}
-		r.current = nil
+		r.current, r.base = nil, 0
 		r.waiting = append(r.waiting, e.done)
 	case e.sighted != nil:
 		r.drain()

@@ -238,11 +238,18 @@ func (j *Journal) Retain(ctx context.Context, before time.Time) error {
 	if len(first) == 0 {
 		return nil
 	}
-	if _, err := j.changeState(ctx, func(uint64) uint64 { return cut }); err != nil {
+	_, err = j.changeState(ctx, func(uint64) uint64 { return cut })
+	full := errors.Is(err, journal.ErrFull)
+	if err != nil && !full {
 		return fmt.Errorf("retain: %w", err)
 	}
 	if err := j.fetch.purge(ctx, j.names.entries(), cut); err != nil {
 		return fmt.Errorf("retain: %w", err)
+	}
+	if full { // there was no room to say so before
+		if _, err := j.changeState(ctx, func(uint64) uint64 { return cut }); err != nil {
+			return fmt.Errorf("retain: %w", err)
+		}
 	}
 	return nil
 }
