@@ -64,6 +64,7 @@ type Broker struct {
 	pumps       pumps
 	checkpoints checkpoints
 	expiries    expiries
+	farewells   farewells
 	count       counters
 	gauge       Gauge
 
@@ -134,6 +135,7 @@ func (b *Broker) Run(ctx context.Context, ready func()) error {
 	}
 	g.Go(func() error { b.checkpoint(work); return nil })
 	g.Go(func() error { b.expire(work); return nil })
+	g.Go(func() error { b.repeat(work); return nil })
 	g.Go(func() error {
 		if err := b.restore(work); err != nil && work.Err() == nil {
 			b.Log.ErrorContext(ctx, "sessions of the last life were not all looked at", "err", err)

@@ -90,6 +90,7 @@ func (b *Broker) Connect(ctx context.Context, h Hello) (s *Session, present bool
 		if old != nil {
 			b.online.remove(old)
 			old.link.Close(Unavailable)
+			b.farewells.put(old.farewell(false)) // its own end finds it gone
 		}
 		return nil, false, err
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"holdline/broker/journal"
-	"holdline/chat"
 )
 
 // errOutcome: a write was submitted and it is not known what became of it.
@@ -51,7 +50,8 @@ func (s *Session) writeRecord(ctx context.Context, r *record) error {
 
 // End is called by the connection when it is over, however it ended: clean
 // tells that the client said goodbye, expiry what it then asked for, nil for no
-// change. It returns when that is durable, and does nothing when the session is another's.
+// change. It returns when that is durable, and does nothing when the session is
+// another's. When the journal does not take it now, the engine tries again by itself.
 func (s *Session) End(ctx context.Context, clean bool, expiry *time.Duration) error {
 	s.fence()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience) // the connection is over, its session is not
@@ -72,28 +72,6 @@ func (s *Session) End(ctx context.Context, clean bool, expiry *time.Duration) er
 	if expiry != nil {
 		s.expiry = min(*expiry, s.b.Retention).Truncate(time.Second)
 	}
-	r := s.picture()
-	keep := s.durable && !s.lost && r.expiry > 0
-	recorded := s.durable
 	s.mu.Unlock()
-	r.left = time.Now().UTC()
-	sub := &journal.Submission{
-		Entries: s.presence(chat.Presence{Up: false, Epoch: s.epoch, Node: s.b.Node, Name: s.name, Clean: clean}),
-	}
-	put := journal.Put{Key: s.key, If: s.version}
-	if keep {
-		put.Value = r.encode()
-	}
-	if recorded {
-		sub.Puts = []journal.Put{put}
-	}
-	if len(sub.Entries)+len(sub.Puts) > 0 {
-		if _, err := s.b.append(ctx, sub); err != nil {
-			return err
-		}
-	}
-	if keep {
-		s.b.expiries.at(s.key, r.ends())
-	}
-	return nil
+	return s.b.say(ctx, s.farewell(clean))
 }
