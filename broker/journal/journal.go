@@ -13,9 +13,9 @@
 //   - A record changes only from the version the writer knew.
 //
 // It does not know sessions, conversations or MQTT packets. Engines are
-// journal/pebble (embedded) and journal/memory (tests); a clustered engine fits
-// the same contract: nothing here assumes that an append of this process comes
-// before one of another.
+// journal/pebble (embedded), journal/jetstream (a cluster that several processes
+// share) and journal/memory (tests). Nothing here assumes that an append of this
+// process comes before one of another.
 package journal
 
 import (
@@ -165,7 +165,8 @@ type Journal interface {
 	// entry without number, a Put without key). Whatever else goes wrong is told by Done.
 	Append(ctx context.Context, s *Submission) error
 
-	// Tail is the newest durable place.
+	// Tail is the newest durable place that this process knows. Another process
+	// that shares the journal may be further; Record and Kept say how to catch up.
 	Tail() Cursor
 
 	// Follow calls fn with every entry after the place `after`, in order, each
@@ -195,7 +196,9 @@ type Journal interface {
 	// Inbox returns the last event number of an inbox, 0 when it has none.
 	Inbox(ctx context.Context, inbox string) (uint64, error)
 
-	// Record returns one record; ok is false when it does not exist.
+	// Record returns one record; ok is false when it does not exist. When it
+	// returns, Tail has reached every entry written before the record, by whomever: a
+	// place that a record names is never past the tail.
 	Record(ctx context.Context, key string) (r Record, ok bool, err error)
 
 	// Records calls fn for every record whose key begins with prefix, in key
@@ -205,7 +208,8 @@ type Journal interface {
 	// Keep tells how far a partition has been stored. Retention removes no input
 	// entry past its partition's place, nor anything after the oldest such entry. It
 	// is durable lazily and never goes back; a place past the tail is an error. Kept
-	// reads it.
+	// reads it; when it returns, Tail has reached every entry that was durable when it
+	// was called, whoever wrote it.
 	Keep(ctx context.Context, partition int, seq uint64) error
 	Kept(ctx context.Context, partition int) (seq uint64, err error)
 

@@ -234,18 +234,21 @@ func (c *cluster) leader(t testing.TB, stream string) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fetcher{conn: conn, js: js, stream: stream}
-	for {
-		info, err := f.state(ctx)
+	for ctx.Err() == nil {
+		once, cancel := context.WithTimeout(ctx, 2*time.Second)
+		s, err := js.Stream(once, stream)
+		cancel()
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		for _, n := range c.nodes {
-			if info.Cluster != nil && n.settings.Name == info.Cluster.Leader {
+			if info := s.CachedInfo(); info.Cluster != nil && n.settings.Name == info.Cluster.Leader {
 				return n
 			}
 		}
 	}
+	t.Fatalf("stream %s has no leader", stream)
+	return nil
 }
 
 var streams atomic.Uint64

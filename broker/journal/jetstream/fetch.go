@@ -21,7 +21,7 @@ const (
 	// pageBytes bounds the answer to one request for many messages.
 	pageBytes = 4 << 20
 	// pageMessages too.
-	pageMessages = 500
+	pageMessages = 4096
 	// lastSubjects is how many subjects one request asks the last messages of.
 	lastSubjects = 256
 )
@@ -258,19 +258,6 @@ func (f *fetcher) leaderLast(ctx context.Context, filter string) (seq uint64, er
 		return err == nil, err
 	})
 	return seq, err
-}
-
-// state asks the leader how far the stream reaches and how much it holds.
-func (f *fetcher) state(ctx context.Context) (info *jetstream.StreamInfo, err error) {
-	err = again(ctx, func(ctx context.Context) (bool, error) {
-		stream, err := f.js.Stream(ctx, f.stream)
-		if err != nil {
-			return false, err
-		}
-		info = stream.CachedInfo()
-		return true, nil
-	})
-	return info, err
 }
 
 // since returns the place of the first entry that is not older than a time; ok is

@@ -232,3 +232,36 @@ func TestFullStreamRefusesUntilThereIsRoom(t *testing.T) {
 		t.Errorf("Done = %v when there is room", r.Err)
 	}
 }
+
+// A cluster that stays away is a failure in the end; what was acknowledged is
+// there when the journal is opened anew.
+func TestJournalFailsWhenTheClusterStaysAway(t *testing.T) {
+	c := newCluster(t, 1)
+	o := newDisk(c).options()
+	o.dialer, o.Patience = nil, 3*time.Second
+	j, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	appendNow(t, j, &journal.Submission{Entries: []journal.Entry{entry("a", "1", journal.NoPartition)}})
+	c.nodes[0].kill()
+	if r := appendNow(t, j, &journal.Submission{Entries: []journal.Entry{entry("a", "2", journal.NoPartition)}}); !errors.Is(r.Err, journal.ErrFailed) {
+		t.Errorf("Done = %v, want ErrFailed", r.Err)
+	}
+	if err := j.Append(t.Context(), &journal.Submission{}); !errors.Is(err, journal.ErrFailed) {
+		t.Errorf("Append = %v, want ErrFailed", err)
+	}
+	if err := j.Close(); !errors.Is(err, journal.ErrFailed) {
+		t.Errorf("Close = %v, want ErrFailed", err)
+	}
+	c.nodes[0].start(t)
+	c.ready(t, 1)
+	if j, err = Open(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	page, err := j.Read(t.Context(), []string{"a"}, 0, 10)
+	if err != nil || len(page.Entries) == 0 || string(page.Entries[0].Payload) != "1" {
+		t.Errorf("%d entries, %v, want what was acknowledged", len(page.Entries), err)
+	}
+}
