@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestHelpIsHelpWhereverItIsAsked(t *testing.T) {
@@ -75,6 +78,33 @@ func TestAFailedStartKeepsTheFirstPassword(t *testing.T) {
 	}
 	if said := serve("127.0.0.1:0"); strings.Contains(said, "password") {
 		t.Errorf("the second start said %q, want no password", said)
+	}
+}
+
+// TestAnUnusedConnectionDoesNotHoldUpTheStop: browsers open connections to spare.
+func TestAnUnusedConnectionDoesNotHoldUpTheStop(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := (&process{log: slog.New(slog.DiscardHandler)}).serveHandler(l, http.NotFoundHandler())
+	ctx, stop := context.WithCancel(t.Context())
+	over := make(chan error, 1)
+	go func() { over <- web(ctx, func() {}) }()
+	spare, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer spare.Close()
+	r, err := http.Get("http://" + l.Addr().String()) // accepted after the spare one
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Body.Close()
+	began := time.Now()
+	stop()
+	if err := <-over; err != nil || time.Since(began) > drainHTTP/2 {
+		t.Errorf("the stop took %s: %v", time.Since(began), err)
 	}
 }
 

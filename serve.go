@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -188,10 +189,26 @@ func (p *process) serveHTTP(l net.Listener, apiHandler http.Handler) func(contex
 	mux.Handle("/mqtt", whenReady(p.mqtt.WebSocket()))
 	mux.Handle("/api/", whenReady(apiHandler))
 	mux.Handle("/", whenReady(desk.Handler()))
+	return p.serveHandler(l, mux)
+}
+
+// serveHandler serves h on l until ctx ends, and what is under way then for drainHTTP at most.
+func (p *process) serveHandler(l net.Listener, h http.Handler) func(context.Context, func()) error {
 	return func(ctx context.Context, ready func()) error {
+		var unused sync.Map // connections on which nothing was asked yet: browsers open some to spare
 		srv := &http.Server{
-			Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+			Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
 			ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+			ConnState: func(c net.Conn, s http.ConnState) {
+				if s != http.StateNew {
+					unused.Delete(c)
+					return
+				}
+				unused.Store(c, nil)
+				if ctx.Err() != nil {
+					_ = c.Close()
+				}
+			},
 		}
 		failed := make(chan error, 1)
 		go func() { failed <- srv.Serve(l) }()
@@ -201,6 +218,8 @@ func (p *process) serveHTTP(l net.Listener, apiHandler http.Handler) func(contex
 			return err
 		case <-ctx.Done():
 		}
+		// Shutdown would wait for the first request of each of these.
+		unused.Range(func(c, _ any) bool { _ = c.(net.Conn).Close(); return true })
 		// The parent is over; what is under way gets its own time to finish.
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainHTTP)
 		defer cancel()
