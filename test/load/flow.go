@@ -150,9 +150,6 @@ func latency(r *run) (figures, error) {
 	if err := f.connect(pairs, pairs); err != nil {
 		return nil, err
 	}
-	if err := f.push(warmUp); err != nil {
-		return nil, err
-	}
 	// late is how long after its time a publish was written: what the machine,
 	// with whatever else it does, adds to every wait.
 	var took, late []time.Duration
@@ -166,6 +163,10 @@ func latency(r *run) (figures, error) {
 			p.fill()
 		}
 	})
+	if err := f.pass(warmUp); err != nil {
+		return nil, err
+	}
+	took, late = nil, nil
 	if err := f.pass(r.duration); err != nil {
 		return nil, err
 	}
