@@ -126,7 +126,7 @@ func (c *committer) gather(ctx context.Context, ready []*partition, tail journal
 			c.delay(ctx, p, err)
 			continue
 		}
-		if p.behind = len(entries) == limit; !p.behind {
+		if p.behind = len(entries) > 0; !p.behind { // a short page is not the end
 			p.through = max(p.through, tail.Seq)
 		}
 		for _, e := range entries {

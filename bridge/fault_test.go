@@ -132,6 +132,26 @@ func TestALostWakeUpCostsTimeOnly(t *testing.T) {
 	w.audit()
 }
 
+// scantJournal answers with one entry at a time, as an engine may whose page is
+// full or whose entries were erased meanwhile: only an empty answer is the end.
+type scantJournal struct{ journal.Journal }
+
+func (j scantJournal) ReadPartition(ctx context.Context, partition int, after uint64, limit int) ([]*journal.Entry, error) {
+	return j.Journal.ReadPartition(ctx, partition, after, min(limit, 1))
+}
+
+func TestAShortPageIsNotTheEnd(t *testing.T) {
+	w := newWorld(t)
+	var want []string
+	for n := range 60 { // one at each poll would take a minute
+		w.append(says(ada, fmt.Sprint(n+1), "word"))
+		want = append(want, fmt.Sprintf("%d ada word", n+1))
+	}
+	w.startOn(scantJournal{w.journal}, w.store, "a")
+	w.settle()
+	w.wantTexts(w.only().ID, want...)
+}
+
 func TestAPanicInADecisionIsThatEntrysFault(t *testing.T) {
 	it, err := read(new(durable(says(ada, "1", "hello"))))
 	if err != nil {
