@@ -197,8 +197,8 @@ type Journal interface {
 	Inbox(ctx context.Context, inbox string) (uint64, error)
 
 	// Record returns one record; ok is false when it does not exist. When it
-	// returns, Tail has reached every entry written before the record, by whomever: a
-	// place that a record names is never past the tail.
+	// returns, Tail is no older than its writer's was: a place that a record names is
+	// never past the tail.
 	Record(ctx context.Context, key string) (r Record, ok bool, err error)
 
 	// Records calls fn for every record whose key begins with prefix, in key

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -154,6 +155,7 @@ func (a *appender) write(ctx context.Context, b *batch) error {
 // that nothing was written; every other error, that nobody knows.
 func (a *appender) publish(ctx context.Context, number uint64, messages []*message) (uint64, error) {
 	id := strconv.FormatUint(a.process, 36) + "-" + strconv.FormatUint(number, 36)
+	from := a.j.known.Load()
 	seq, err := a.j.publisher.publish(ctx, id, messages)
 	if err == nil {
 		if m := messages[len(messages)-1]; m.subject == a.j.names.fence(a.id()) {
@@ -165,7 +167,7 @@ func (a *appender) publish(ctx context.Context, number uint64, messages []*messa
 		return 0, err
 	}
 	a.j.log.Warn("outcome of a batch is not known; asking the stream", "err", err)
-	seq, written, err := a.resolve(ctx, number, messages)
+	seq, written, err := a.resolve(ctx, number, messages, from)
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("outcome of a batch stays unknown: %w", err)
@@ -179,8 +181,8 @@ func (a *appender) id() string { return strconv.FormatUint(a.process, 36) }
 
 // resolve finds out what became of messages. It moves the fence, after which
 // they cannot be written any more, wherever they are still on their way; then it
-// looks whether they were.
-func (a *appender) resolve(ctx context.Context, number uint64, messages []*message) (seq uint64, written bool, err error) {
+// looks whether they were, after the place from.
+func (a *appender) resolve(ctx context.Context, number uint64, messages []*message, from uint64) (seq uint64, written bool, err error) {
 	was, last := a.fence, messages[len(messages)-1]
 	marked := last.subject == a.j.names.fence(a.id()) // then the batch moved the fence itself
 	var moves []uint64
@@ -225,15 +227,24 @@ moved:
 	if marked {
 		return 0, false, nil // the fence would have been another
 	}
-	if err := a.j.tail.receivedTo(ctx, a.fence); err != nil {
-		return 0, false, err
+	return a.find(ctx, number, messages, from)
+}
+
+// find looks for a batch between a place before it and the fence.
+func (a *appender) find(ctx context.Context, number uint64, messages []*message, from uint64) (seq uint64, written bool, err error) {
+	at := slices.IndexFunc(messages, func(m *message) bool { return m.on == a.j.names.fence(a.id()) })
+	for {
+		found, err := a.j.fetch.next(ctx, messages[at].subject, from+1, a.fence, pageMessages)
+		if err != nil || len(found) == 0 {
+			return 0, false, err
+		}
+		for n := range found {
+			s := &found[n]
+			if from = s.seq; s.process == a.process && s.batch == number {
+				return s.seq - s.place + uint64(len(messages)) - 1, true, nil
+			}
+		}
 	}
-	answer := make(chan uint64, 1)
-	a.j.events <- event{sighted: answer}
-	if seq = <-answer; seq == 0 {
-		return 0, false, nil
-	}
-	return seq + uint64(len(messages)), true, nil
 }
 
 func (a *appender) moved(seq uint64) {

@@ -244,6 +244,9 @@ func TestTwoProcessesShareOneOrder(t *testing.T) {
 }
 
 func TestServersFail(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a minute")
+	}
 	c := newCluster(t, 3)
 	t.Run("the leader is killed and comes back", func(t *testing.T) {
 		twoProcesses(t, c, func(t *testing.T, d *disk, both []*witness) {

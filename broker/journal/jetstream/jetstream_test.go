@@ -13,6 +13,9 @@ func TestContractOfOneServer(t *testing.T) {
 
 // What is not in memory any more is read from the stream.
 func TestContractBehindTheRing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a minute")
+	}
 	c := newCluster(t, 1)
 	journaltest.Run(t, func(t *testing.T) journaltest.Disk {
 		d := newDisk(c)

@@ -24,8 +24,7 @@ func (j *Journal) Inbox(ctx context.Context, inbox string) (uint64, error) {
 	return last, err
 }
 
-// Record implements journal.Journal. When it returns, the tail of this process
-// has reached everything that was written before the record, by whomever.
+// Record implements journal.Journal.
 func (j *Journal) Record(ctx context.Context, key string) (r journal.Record, ok bool, err error) {
 	if err := j.gate.enter(); err != nil {
 		return r, false, err
@@ -40,7 +39,7 @@ func (j *Journal) Record(ctx context.Context, key string) (r journal.Record, ok 
 			continue
 		}
 		j.reached(s.seq)
-		if s.process != j.process {
+		if s.process != j.process { // the stream has what its writer had seen before the record
 			if err := j.tail.reach(ctx, s.seq); err != nil {
 				return r, false, err
 			}

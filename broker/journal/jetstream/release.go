@@ -13,9 +13,8 @@ import (
 
 // event is what the releaser is told; one field is set.
 type event struct {
-	begin   *attempt    // it may be in the stream from now on
-	done    *batch      // it was written, or not
-	sighted chan uint64 // asks for the base of the last attempt; 0 when nothing of it was seen
+	begin   *attempt // it may be in the stream from now on
+	done    *batch   // it was written, or not
 	barrier *barrier
 }
 
@@ -34,7 +33,6 @@ const heldMessages = 8192
 type releaser struct {
 	j        *Journal
 	current  *attempt // the last that was begun, while its outcome is open
-	base     uint64   // of current, once something of it was seen
 	began    map[uint64]*attempt
 	waiting  []*batch // done, and not yet told
 	held     []stored // received, and not yet made known
@@ -92,17 +90,14 @@ func (r *releaser) take(e event) {
 		if r.current != nil {
 			delete(r.began, r.current.number) // it was not written, and never will be
 		}
-		r.current, r.base = e.begin, 0
+		r.current = e.begin
 		r.began[e.begin.number] = e.begin
 	case e.done != nil:
 		if r.current != nil && r.current != e.done.attempt {
 			delete(r.began, r.current.number)
 		}
-		r.current, r.base = nil, 0
+		r.current = nil
 		r.waiting = append(r.waiting, e.done)
-	case e.sighted != nil:
-		r.drain()
-		e.sighted <- r.base
 	case e.barrier != nil:
 		r.drain()
 		r.barriers = append(r.barriers, e.barrier)
@@ -112,9 +107,6 @@ func (r *releaser) take(e event) {
 // receive takes a message from the tail.
 func (r *releaser) receive(s stored) {
 	r.passed = s.seq
-	if s.process == r.j.process && r.current != nil && s.batch == r.current.number {
-		r.base = s.seq - 1 - s.place
-	}
 	r.held = append(r.held, s)
 }
 

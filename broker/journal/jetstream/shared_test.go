@@ -188,7 +188,7 @@ func TestLateBatchIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if seq, written, err := writer.resolve(ctx, batch.number, late); err != nil || written {
+	if seq, written, err := writer.resolve(ctx, batch.number, late, s.seq); err != nil || written {
 		t.Fatalf("resolve = %d, %v, %v, want not written", seq, written, err)
 	}
 	if _, err := a.publisher.publish(ctx, "late", late); !errors.Is(err, errStale) {
@@ -197,6 +197,23 @@ func TestLateBatchIsRefused(t *testing.T) {
 	page, err := b.Read(t.Context(), []string{"x"}, 0, 10)
 	if err != nil || len(page.Entries) != 1 {
 		t.Errorf("%d entries, %v, want the one of before", len(page.Entries), err)
+	}
+
+	// One that was written is found, whatever others have written since.
+	was := a.known.Load()
+	early, _, _, err := writer.build(ctx, batch, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := a.publisher.publish(ctx, "early", early)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		appendNow(t, b, &journal.Submission{Entries: []journal.Entry{entry("x", "another", 0)}})
+	}
+	if seq, written, err := writer.resolve(ctx, batch.number, early, was); err != nil || !written || seq != want {
+		t.Errorf("resolve = %d, %v, %v, want %d", seq, written, err, want)
 	}
 }
 
