@@ -27,6 +27,7 @@ type committer struct {
 	turn       int // which partition is read first, so that a busy one starves nobody
 	wait       backoff
 	patience   time.Duration
+	life       uint64 // the journal's epoch that was last told of as new
 }
 
 func newCommitter(b *Bridge) committer {

@@ -79,9 +79,10 @@ func (c *committer) load(ctx context.Context, p *partition) error {
 	after := stored.Seq
 	switch {
 	case stored.Journal != tail.Epoch:
-		if stored.Journal != 0 {
+		if stored.Journal != 0 && c.life != tail.Epoch { // once, not for each partition
+			c.life = tail.Epoch
 			c.Log.WarnContext(ctx, "journal has a new epoch; its input is read from the beginning",
-				"partition", p.id, "epoch", tail.Epoch, "stored", stored.Journal, "seq", stored.Seq)
+				"epoch", tail.Epoch, "stored", stored.Journal, "seq", stored.Seq)
 		}
 		after = 0
 		if err := c.startOver(ctx, p.id, tail.Epoch, kept); err != nil {
