@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine lacks: Postgres as a private
-# server, mosquitto as a stock client, Chromium for the desk. Nothing is started
+# server, mosquitto as a stock client, node and Chromium for the desk. Nothing is started
 # and no service is left running.
 set -euo pipefail
 
 missing=()
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
+command -v npm >/dev/null || missing+=(nodejs npm)
 command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
 command -v chromium >/dev/null || missing+=(chromium)
 fc-list :lang=zh 2>/dev/null | grep -q . || missing+=(fontconfig fonts-wqy-microhei)
