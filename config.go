@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/ed25519"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"holdline/broker/mqtt"
 	"holdline/broker/token"
 )
 
@@ -36,6 +38,7 @@ type setting struct {
 var settings = []setting{
 	{name: "data", fallback: "data", doc: "directory for everything that is kept"},
 	{name: "mqtt", fallback: "127.0.0.1:1883", doc: "address for MQTT; port 0 picks a free one"},
+	{name: "mqtts", fallback: "127.0.0.1:8883", doc: "address for MQTT over TLS; off without tls-cert"},
 	{name: "http", fallback: "127.0.0.1:8080", doc: "address for the desk, the API, MQTT over WebSocket, health and metrics"},
 	{name: "storage", doc: "sqlite:FILE or postgres://… (default sqlite:DATA/holdline.db)"},
 	{name: "journal", doc: "pebble:DIR (default pebble:DATA/journal)"},
@@ -43,6 +46,9 @@ var settings = []setting{
 	{name: "allow-anonymous", fallback: "false", doc: "let clients without credentials use plain topics; loopback only"},
 	{name: "token-secret", doc: "HS256 secret of the host application's tokens, at least 32 bytes", secret: true},
 	{name: "token-key", doc: "file with the host application's Ed25519 public key (PEM)"},
+	{name: "tls-cert", doc: "certificate for mqtts with its chain (PEM); replaced files are taken up by themselves"},
+	{name: "tls-key", doc: "its private key (PEM)"},
+	{name: "tls-min", fallback: "1.3", doc: "oldest TLS that is spoken: 1.3 or 1.2"},
 	{name: "origins", doc: "further web origins that may open MQTT over WebSocket, comma-separated"},
 	{name: "secure-cookies", fallback: "false", doc: "set when the desk is reached by https, through a proxy"},
 	{name: "grace", fallback: "45s", doc: "how long an agent whose sessions are gone keeps the conversations"},
@@ -57,6 +63,7 @@ const configDoc = "configuration file, TOML (default DATA/holdline.toml when the
 type Config struct {
 	Data           string // absolute
 	MQTT, HTTP     string
+	TLS            mqtt.TLS // without an Addr when there is no certificate
 	Storage        engineURL
 	Journal        engineURL
 	Blobs          engineURL
@@ -158,13 +165,14 @@ func (c *Config) take(raw map[string]string) (faults []error) {
 		fault("data", "%q is not a directory name", raw["data"])
 	}
 	c.MQTT, c.HTTP = raw["mqtt"], raw["http"]
-	for _, name := range []string{"mqtt", "http"} {
+	for _, name := range []string{"mqtt", "mqtts", "http"} {
 		if _, port, err := net.SplitHostPort(raw[name]); err != nil {
 			fault(name, "%q is not an address; write HOST:PORT", raw[name])
 		} else if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
 			fault(name, "%q: the port is not a number from 0 to 65535", raw[name])
 		}
 	}
+	c.takeTLS(raw, fault)
 	c.Storage = c.engine("storage", raw, "sqlite", "holdline.db", []string{"sqlite", "postgres", "postgresql"}, nil, fault)
 	c.Journal = c.engine("journal", raw, "pebble", "journal", []string{"pebble"}, []string{"nats"}, fault)
 	c.Blobs = c.engine("blobs", raw, "file", "blobs", []string{"file"}, []string{"s3"}, fault)
@@ -210,6 +218,33 @@ func (c *Config) take(raw map[string]string) (faults []error) {
 		fault("log", "%q is not debug, info, warn or error", raw["log"])
 	}
 	return faults
+}
+
+// takeTLS reads the settings of MQTT over TLS.
+func (c *Config) takeTLS(raw map[string]string, fault func(string, string, ...any)) {
+	versions := map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
+	lowest, ok := versions[raw["tls-min"]]
+	if !ok {
+		fault("tls-min", "%q is not 1.3 or 1.2", raw["tls-min"])
+	}
+	cert, key := raw["tls-cert"], raw["tls-key"]
+	switch {
+	case cert == "" && key == "":
+		return
+	case cert == "":
+		fault("tls-cert", "is missing, and tls-key is set")
+		return
+	case key == "":
+		fault("tls-key", "is missing, and tls-cert is set")
+		return
+	}
+	if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
+		fault("tls-cert", "%v", err)
+	}
+	c.TLS = mqtt.TLS{
+		Addr: raw["mqtts"], CertFile: cert, KeyFile: key, MinVersion: lowest,
+		TicketFile: filepath.Join(c.Data, "tickets.key"),
+	}
 }
 
 // engine reads the setting that chooses an engine. later are schemes that the

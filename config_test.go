@@ -55,12 +55,13 @@ func TestEveryFaultIsReportedAtOnce(t *testing.T) {
 	_, _, err := loadConfig("serve", []string{
 		"--mqtt", "nonsense", "--http", "0.0.0.0:99999", "--storage", "mysql://x", "--journal", "nats://a,b", "--blobs", "s3://bucket",
 		"--token-secret", "short", "--token-key", "/nonexistent/key.pem", "--origins", "example.org", "--grace", "soon",
+		"--mqtts", "8883", "--tls-cert", "/nonexistent/cert.pem", "--tls-min", "1.1",
 		"--min-free", "lots", "--retention", "-1h", "--log", "loud",
 	}, env(map[string]string{"HOLDLINE_ALLOW_ANONYMOUS": "perhaps"}), nil)
 	if err == nil {
 		t.Fatal("no fault found")
 	}
-	for _, name := range []string{"mqtt", "http", "storage", "journal", "blobs", "token-secret", "token-key", "origins", "grace", "min-free", "retention", "log", "allow-anonymous"} {
+	for _, name := range []string{"mqtt", "mqtts", "tls-key", "tls-min", "http", "storage", "journal", "blobs", "token-secret", "token-key", "origins", "grace", "min-free", "retention", "log", "allow-anonymous"} {
 		if !strings.Contains("\n"+err.Error(), "\n"+name+": ") {
 			t.Errorf("the fault of %s is not reported:\n%v", name, err)
 		}

@@ -28,8 +28,9 @@ import (
 
 // addresses are where a running process listens, as DATA/addresses.json tells.
 type addresses struct {
-	MQTT string `json:"mqtt"`
-	HTTP string `json:"http"`
+	MQTT  string `json:"mqtt"`
+	MQTTS string `json:"mqtts,omitempty"`
+	HTTP  string `json:"http"`
 }
 
 const addressesFile = "addresses.json"
@@ -91,7 +92,7 @@ func serve(ctx context.Context, c Config, log *slog.Logger, out io.Writer) (err 
 		return err
 	}
 	p.mqtt = mqtt.NewServer(mqtt.Config{
-		Broker: p.broker, Addr: c.MQTT, AllowAnonymous: c.AllowAnonymous, Origins: c.Origins, Log: log,
+		Broker: p.broker, Addr: c.MQTT, TLS: c.TLS, AllowAnonymous: c.AllowAnonymous, Origins: c.Origins, Log: log,
 	})
 	if err := p.mqtt.Listen(ctx); err != nil {
 		return fmt.Errorf("mqtt: %w", err)
@@ -102,6 +103,9 @@ func serve(ctx context.Context, c Config, log *slog.Logger, out io.Writer) (err 
 		return fmt.Errorf("http: %w", err)
 	}
 	at := addresses{MQTT: p.mqtt.Addr().String(), HTTP: web.Addr().String()}
+	if a := p.mqtt.TLSAddr(); a != nil {
+		at.MQTTS = a.String()
+	}
 
 	apiHandler := api.New(api.Config{
 		Store: p.store, Journal: p.journal, Keys: keys, Log: log, Version: buildVersion(),
@@ -142,7 +146,11 @@ func writeAddresses(dir string, a addresses) error {
 
 // greet says where things are, and how to try them.
 func greet(out io.Writer, c Config, at addresses, first *login) {
-	fmt.Fprintf(out, "\nHoldline %s is ready.\n\n  MQTT   %s\n  Desk   http://%s/\n  Data   %s\n", buildVersion(), at.MQTT, at.HTTP, c.Data)
+	fmt.Fprintf(out, "\nHoldline %s is ready.\n\n  MQTT   %s\n", buildVersion(), at.MQTT)
+	if at.MQTTS != "" {
+		fmt.Fprintf(out, "  MQTTS  %s\n", at.MQTTS)
+	}
+	fmt.Fprintf(out, "  Desk   http://%s/\n  Data   %s\n", at.HTTP, c.Data)
 	if first != nil {
 		fmt.Fprintf(out, "\nThe first agent (shown once):\n\n  name      %s\n  password  %s\n", first.name, first.password)
 	}

@@ -123,7 +123,7 @@ func (s *Server) Try() error {
 	l := &life{done: make(chan struct{}), out: &output{}}
 	s.run = l
 	s.mu.Unlock()
-	args := append([]string{"serve", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0"}, s.flags()...)
+	args := append([]string{"serve", "--mqtt", "127.0.0.1:0", "--mqtts", "127.0.0.1:0", "--http", "127.0.0.1:0"}, s.flags()...)
 	l.cmd = exec.Command(build.path, args...)
 	l.cmd.Env = append(environ(), "HOLDLINE_KILL_AT="+s.setup.KillAt)
 	l.cmd.Stdout, l.cmd.Stderr = l.out, l.out

@@ -3,7 +3,6 @@ package mqtt
 import (
 	"bytes"
 	"crypto/rand"
-	"net"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -151,7 +150,7 @@ func (c *conn) admit(p *packets.Packet) error {
 	if err := tuneFor(c.s.Conn, who.Mount.Account.Role); err != nil {
 		c.srv.log.DebugContext(c.ctx, "socket options not set", "device", c.id, "err", err)
 	}
-	if tcp, ok := c.s.Conn.(*net.TCPConn); ok && c.keepAlive == 0 {
+	if tcp, ok := tcpOf(c.s.Conn); ok && c.keepAlive == 0 {
 		_ = tcp.SetKeepAliveConfig(unasked) // without it the write timeout finds out, later
 	}
 	c.answer(c.connack(present, assigned, limits, asked, time.Duration(props.SessionExpiryInterval)*time.Second, session))

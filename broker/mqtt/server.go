@@ -1,4 +1,4 @@
-// Package mqtt speaks MQTT 3.1.1 and 5 over TCP and WebSocket for the session
+// Package mqtt speaks MQTT 3.1.1 and 5 over TCP, TLS and WebSocket for the session
 // engine in package broker.
 //
 // It translates and does not decide: packets become calls of a broker.Session,
@@ -21,6 +21,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"holdline/broker"
 )
 
@@ -35,6 +37,8 @@ type Config struct {
 	// Origins are the web origins, beside the server's own, that may connect over
 	// WebSocket: "https://shop.example", or a pattern such as "https://*.example".
 	Origins []string
+	// TLS is where and how MQTT over TLS is served; not at all when its Addr is empty.
+	TLS TLS
 	// MaxConnections bounds the open connections; 100 000 when 0. One more is
 	// closed at once, without a word: its client backs off as from a lost link.
 	MaxConnections int
@@ -58,6 +62,9 @@ type Server struct {
 	gauge  *broker.Gauge
 	log    *slog.Logger
 	l      net.Listener
+
+	tls     net.Listener // nil without TLS
+	secured *secured
 
 	mu      sync.Mutex // guards what follows
 	conns   map[*conn]struct{}
@@ -89,6 +96,9 @@ func (s *Server) Listen(ctx context.Context) error {
 		err := fmt.Errorf("listen for MQTT: clients without a token are allowed on loopback addresses only, and %s is not one", l.Addr())
 		return errors.Join(err, l.Close())
 	}
+	if err := s.listenTLS(ctx, &lc); err != nil {
+		return errors.Join(err, l.Close())
+	}
 	s.l = l
 	return nil
 }
@@ -113,17 +123,21 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 		return errors.New("mqtt: Run before Listen")
 	}
 	s.setRunning(true)
-	accepting := make(chan error, 1)
-	go func() { accepting <- s.accept(ctx) }()
-	ready()
-	var err error
-	select {
-	case <-ctx.Done():
-		_ = s.l.Close() // ends accept
-		<-accepting
-	case err = <-accepting:
-		_ = s.l.Close()
+	// When ctx ends, all stop.
+	g, accepting := errgroup.WithContext(ctx)
+	for _, l := range s.listeners() {
+		g.Go(func() error { return s.accept(accepting, l) })
+		g.Go(func() error {
+			<-accepting.Done()
+			_ = l.Close() // ends accept
+			return nil
+		})
 	}
+	if s.secured != nil {
+		g.Go(func() error { s.secured.keep(accepting); return nil })
+	}
+	ready()
+	err := g.Wait()
 	s.setRunning(false)
 	for _, c := range s.all() {
 		c.Close(broker.ShuttingDown)
@@ -137,15 +151,22 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	return err
 }
 
+func (s *Server) listeners() []net.Listener {
+	if s.tls == nil {
+		return []net.Listener{s.l}
+	}
+	return []net.Listener{s.l, s.tls}
+}
+
 // accept takes connections until the listener is closed.
-func (s *Server) accept(ctx context.Context) error {
+func (s *Server) accept(ctx context.Context, l net.Listener) error {
 	pause := time.Duration(0)
 	for {
-		c, err := s.l.Accept()
+		c, err := l.Accept()
 		switch {
 		case err == nil:
 			pause = 0
-			s.take(ctx, c)
+			s.take(ctx, l, c)
 		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return nil
 		default:
@@ -160,15 +181,24 @@ func (s *Server) accept(ctx context.Context) error {
 }
 
 // take starts a connection on an accepted socket.
-func (s *Server) take(ctx context.Context, nc net.Conn) {
+func (s *Server) take(ctx context.Context, l net.Listener, nc net.Conn) {
 	if err := tune(nc); err != nil {
 		s.log.DebugContext(ctx, "socket options not set", "err", err)
 	}
-	if c := s.enter(ctx, &stream{Conn: nc, resumable: true}, s.AllowAnonymous); c != nil {
-		go c.serve()
+	st := &stream{Conn: nc, resumable: true}
+	if l == s.tls {
+		st = s.secured.wrap(nc)
+	}
+	c := s.enter(ctx, st, s.AllowAnonymous && loopback(l.Addr()))
+	if c == nil {
+		_ = nc.Close()
 		return
 	}
-	_ = nc.Close()
+	if t, ok := st.Conn.(*secure); ok {
+		go c.shake(t)
+	} else {
+		go c.serve()
+	}
 }
 
 // enter makes a connection, or nil when there is no room for it.

@@ -39,7 +39,7 @@ func tune(c net.Conn) error {
 
 // tuneFor sets what the role asks for.
 func tuneFor(c net.Conn, r chat.Role) error {
-	t, ok := c.(*net.TCPConn)
+	t, ok := tcpOf(c)
 	if !ok {
 		return nil
 	}

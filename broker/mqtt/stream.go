@@ -81,6 +81,10 @@ func (s *stream) Poison(d time.Duration) {
 	if at := time.Now().Add(d); s.until.IsZero() || at.Before(s.until) {
 		s.until = at
 	}
+	if c, ok := s.Conn.(interface{ Poison(time.Duration) }); ok {
+		c.Poison(d)
+		return
+	}
 	_ = s.SetWriteDeadline(s.until) // a closed socket needs no deadline
 }
 

@@ -166,3 +166,14 @@ func Gone(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe)
 }
+
+// Eventually waits until a condition that others bring about holds.
+func Eventually(tb testing.TB, otherwise string, holds func() bool) {
+	tb.Helper()
+	for deadline := time.Now().Add(Patience); !holds(); {
+		if time.Now().After(deadline) {
+			tb.Fatal(otherwise)
+		}
+		time.Sleep(2 * time.Millisecond) // between looks
+	}
+}
