@@ -22,6 +22,7 @@ import (
 
 	"holdline/broker/mqtt"
 	"holdline/broker/token"
+	"holdline/chat"
 )
 
 // setting is one thing an operator can set: as --name, as HOLDLINE_NAME or as
@@ -54,6 +55,14 @@ var settings = []setting{
 	{name: "grace", fallback: "45s", doc: "how long an agent whose sessions are gone keeps the conversations"},
 	{name: "min-free", fallback: "256MB", doc: "free disk space below which nothing more is accepted"},
 	{name: "retention", fallback: "336h", doc: "how long the journal is kept, and so the longest a session can be away"},
+	{name: "accept-rate", fallback: "2000/2000", doc: "connections a second, all together, and at once; or off, as with every rate"},
+	{name: "connect-rate", fallback: "1/5", doc: "connects of one client"},
+	{name: "failed-rate-ipv4", fallback: "200/200", doc: "refused connects of one IPv4 address"},
+	{name: "failed-rate-ipv6", fallback: "20/20", doc: "refused connects of one IPv6 network (/64)"},
+	{name: "takeovers", fallback: "15", doc: "how often in a minute a session may be taken over; 0 for any number"},
+	{name: "rate-customer", fallback: "2/20", doc: "publishes of a customer's connection"},
+	{name: "rate-agent", fallback: "20/100", doc: "publishes of an agent's connection"},
+	{name: "rate-device", fallback: "5/50", doc: "publishes of a field device's connection"},
 	{name: "log", fallback: "info", doc: "debug, info, warn or error"},
 }
 
@@ -72,6 +81,7 @@ type Config struct {
 	TokenKey       ed25519.PublicKey
 	Origins        []string
 	SecureCookies  bool
+	Admission      mqtt.Admission
 	Grace          time.Duration
 	MinFreeBytes   uint64
 	Retention      time.Duration
@@ -211,6 +221,7 @@ func (c *Config) take(raw map[string]string) (faults []error) {
 			fault(name, "%q is not a duration; write 45s, 10m or 336h", raw[name])
 		}
 	}
+	c.takeAdmission(raw, fault)
 	if c.MinFreeBytes, err = parseBytes(raw["min-free"]); err != nil {
 		fault("min-free", "%v", err)
 	}
@@ -244,6 +255,28 @@ func (c *Config) takeTLS(raw map[string]string, fault func(string, string, ...an
 	c.TLS = mqtt.TLS{
 		Addr: raw["mqtts"], CertFile: cert, KeyFile: key, MinVersion: lowest,
 		TicketFile: filepath.Join(c.Data, "tickets.key"),
+	}
+}
+
+// takeAdmission reads the limits of how fast clients come in and speak.
+func (c *Config) takeAdmission(raw map[string]string, fault func(string, string, ...any)) {
+	rate := func(name string) mqtt.Rate {
+		r, err := mqtt.ParseRate(raw[name])
+		if err != nil {
+			fault(name, "%v", err)
+		}
+		return r
+	}
+	c.Admission = mqtt.Admission{
+		Accept: rate("accept-rate"), Connect: rate("connect-rate"),
+		FailedIPv4: rate("failed-rate-ipv4"), FailedIPv6: rate("failed-rate-ipv6"),
+		Publish: map[chat.Role]mqtt.Rate{
+			chat.Customer: rate("rate-customer"), chat.AgentRole: rate("rate-agent"), chat.Device: rate("rate-device"),
+		},
+	}
+	var err error
+	if c.Admission.Takeovers, err = strconv.Atoi(raw["takeovers"]); err != nil || c.Admission.Takeovers < 0 || c.Admission.Takeovers > 1000 {
+		fault("takeovers", "%q is not a number from 0 to 1000", raw["takeovers"])
 	}
 }
 

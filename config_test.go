@@ -11,6 +11,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
+	"holdline/broker/mqtt"
 	"holdline/chat"
 )
 
@@ -51,17 +54,30 @@ func TestDefaultsWork(t *testing.T) {
 	}
 }
 
+func TestTheDefaultsOfAdmissionAreThoseOfItsPackage(t *testing.T) {
+	c, _, err := loadConfig("serve", nil, env(nil), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(mqtt.DefaultAdmission(), c.Admission); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestEveryFaultIsReportedAtOnce(t *testing.T) {
 	_, _, err := loadConfig("serve", []string{
 		"--mqtt", "nonsense", "--http", "0.0.0.0:99999", "--storage", "mysql://x", "--journal", "nats://a,b", "--blobs", "s3://bucket",
 		"--token-secret", "short", "--token-key", "/nonexistent/key.pem", "--origins", "example.org", "--grace", "soon",
 		"--mqtts", "8883", "--tls-cert", "/nonexistent/cert.pem", "--tls-min", "1.1",
+		"--accept-rate", "0/1", "--connect-rate", "many", "--failed-rate-ipv4", "1", "--failed-rate-ipv6", "1/0", "--takeovers", "-1",
+		"--rate-customer", "2/x", "--rate-agent", "inf/1", "--rate-device", "",
 		"--min-free", "lots", "--retention", "-1h", "--log", "loud",
 	}, env(map[string]string{"HOLDLINE_ALLOW_ANONYMOUS": "perhaps"}), nil)
 	if err == nil {
 		t.Fatal("no fault found")
 	}
-	for _, name := range []string{"mqtt", "mqtts", "tls-key", "tls-min", "http", "storage", "journal", "blobs", "token-secret", "token-key", "origins", "grace", "min-free", "retention", "log", "allow-anonymous"} {
+	for _, name := range []string{"mqtt", "mqtts", "tls-key", "tls-min", "accept-rate", "connect-rate", "failed-rate-ipv4",
+		"failed-rate-ipv6", "takeovers", "rate-customer", "rate-agent", "rate-device", "http", "storage", "journal", "blobs", "token-secret", "token-key", "origins", "grace", "min-free", "retention", "log", "allow-anonymous"} {
 		if !strings.Contains("\n"+err.Error(), "\n"+name+": ") {
 			t.Errorf("the fault of %s is not reported:\n%v", name, err)
 		}

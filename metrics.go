@@ -53,6 +53,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter("skipped", "Deliveries left out: expired, or too large for the client.", b.Skipped)
 	counter("qos0_dropped", "QoS 0 messages for clients that did not keep up.", b.DroppedQoS0)
 	counter("qos1_dropped", "QoS 1 messages dropped: must stay 0.", b.QoS1Drops)
+	counter("throttled", "Publishes that came faster than their role's rate.", b.Throttled)
 	counter("takeovers", "Sessions taken over by a new connection.", b.Takeovers)
 	counter("panics", "Connections that ended in a panic.", b.Panics)
 	for reason, n := range b.Refused {

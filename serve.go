@@ -92,7 +92,7 @@ func serve(ctx context.Context, c Config, log *slog.Logger, out io.Writer) (err 
 		return err
 	}
 	p.mqtt = mqtt.NewServer(mqtt.Config{
-		Broker: p.broker, Addr: c.MQTT, TLS: c.TLS, AllowAnonymous: c.AllowAnonymous, Origins: c.Origins, Log: log,
+		Broker: p.broker, Addr: c.MQTT, TLS: c.TLS, Admission: c.Admission, AllowAnonymous: c.AllowAnonymous, Origins: c.Origins, Log: log,
 	})
 	if err := p.mqtt.Listen(ctx); err != nil {
 		return fmt.Errorf("mqtt: %w", err)

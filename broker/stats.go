@@ -26,6 +26,7 @@ type Stats struct {
 	QoS1Drops uint64
 	Takeovers uint64
 	Panics    uint64            // connections that ended in a panic
+	Throttled uint64            // publishes that came faster than their role's rate
 	Refused   map[string]uint64 // publishes refused for good, by reason
 	Rejected  map[string]uint64 // connections refused, by reason
 }
@@ -51,6 +52,7 @@ func (c *counters) refuse(reason string) {
 type Gauge struct {
 	Connections              atomic.Int64
 	Accepted, Turned, Panics atomic.Uint64
+	Throttled                atomic.Uint64
 
 	mu       sync.Mutex // guards rejected
 	rejected map[string]uint64
@@ -77,7 +79,8 @@ func (b *Broker) Stats() Stats {
 		Connections: int(g.Connections.Load()), Online: online, Sessions: online + b.expiries.len(),
 		Replaying: int(max(0, c.replaying.Load())),
 		Accepted:  g.Accepted.Load(), Turned: g.Turned.Load(), Panics: g.Panics.Load(),
-		Received: c.received.Load(), Acked: c.acked.Load(), Delivered: c.delivered.Load(), Confirmed: c.confirmed.Load(),
+		Throttled: g.Throttled.Load(),
+		Received:  c.received.Load(), Acked: c.acked.Load(), Delivered: c.delivered.Load(), Confirmed: c.confirmed.Load(),
 		Skipped: c.skipped.Load(), DroppedQoS0: c.droppedQoS0.Load(), Takeovers: c.takeovers.Load(),
 	}
 	c.mu.Lock()

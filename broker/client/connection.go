@@ -397,6 +397,9 @@ func (n *connection) acknowledged(p *packets.Puback) {
 	default:
 		// This exchange is over; the next is a new one, after a while.
 		n.c.state.mark(func(o *item) bool { return o.N == i.N }, false)
+		if now := time.Now(); now.Before(n.paused) {
+			return // it was on its way when the first was answered
+		}
 		d := doubled(pauseBase, n.pauses, pauseCap)
 		n.pauses++
 		n.paused = time.Now().Add(d)

@@ -40,6 +40,7 @@ type house struct {
 	store   storage.Store
 	keys    *token.Keys
 	proxy   *chaos.Proxy
+	limits  mqtt.Admission
 	close   func() // of the front door
 }
 
@@ -103,7 +104,7 @@ func (h *house) open() {
 	if err != nil {
 		h.Fatal(err)
 	}
-	s := mqtt.NewServer(mqtt.Config{Broker: b, Addr: "127.0.0.1:0"})
+	s := mqtt.NewServer(mqtt.Config{Broker: b, Addr: "127.0.0.1:0", Admission: h.limits})
 	if err := s.Listen(h.Context()); err != nil {
 		h.Fatal(err)
 	}

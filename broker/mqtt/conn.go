@@ -50,6 +50,9 @@ type conn struct {
 	expires   time.Time       // of the token; zero for never
 	session   *broker.Session // written under outbound.mu too
 
+	retryAfter time.Duration // of a refused CONNECT; 0 to say nothing
+	throttle   throttle
+
 	clean  bool           // the client said goodbye
 	expiry *time.Duration // and changed its session's expiry
 

@@ -70,6 +70,8 @@ func (c *script) Read(p []byte) (int, error) {
 	return c.in.Read(p)
 }
 
+func (c *script) RemoteAddr() net.Addr { return &net.TCPAddr{} }
+
 func (c *script) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

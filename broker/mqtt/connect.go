@@ -28,7 +28,7 @@ func (c *conn) connect(first byte, body []byte) error {
 		err = c.admit(&p)
 	}
 	if err != nil {
-		c.turnAway(refuseConnect(err))
+		c.turnAway(c.refused(err))
 		return errClosed
 	}
 	return nil
@@ -125,6 +125,10 @@ func (c *conn) admit(p *packets.Packet) error {
 		return err
 	}
 	c.mount, c.expires = who.Mount, who.Expires
+	if err := c.let(); err != nil {
+		return err
+	}
+	c.throttle.rate = c.srv.admission.Publish[who.Mount.Account.Role]
 	c.tree = who.Mount.Tree || who.Mount.Account.Subject == ""
 	limits := broker.LimitsOf(who.Mount.Account.Role)
 
@@ -213,6 +217,7 @@ func (c *conn) turnAway(t *turnAway) {
 	case c.version == 5:
 		answer = c.packet(packets.Connack, func(p *packets.Packet) {
 			p.ReasonCode, p.Properties.ReasonString = t.code.Code, reason(t.detail)
+			p.Properties.User = retryProperty(c.retryAfter)
 		})
 	case t.old != 0:
 		answer = []byte{packets.Connack << 4, 2, 0, t.old}

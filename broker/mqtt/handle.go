@@ -66,6 +66,9 @@ func (c *conn) publish(first byte, body []byte) error {
 	if err != nil {
 		return err
 	}
+	if dealt, err := c.hold(&p); dealt || err != nil {
+		return err
+	}
 	err = c.session.Publish(c.ctx, &p)
 	if p.Retain && (c.version == 5 || c.tree) {
 		// MQTT 5 was told Retain Available 0. An account on 3.1.1 learns it from its

@@ -39,6 +39,8 @@ type Config struct {
 	Origins []string
 	// TLS is where and how MQTT over TLS is served; not at all when its Addr is empty.
 	TLS TLS
+	// Admission bounds how fast clients come in and speak; the zero one bounds nothing.
+	Admission Admission
 	// MaxConnections bounds the open connections; 100 000 when 0. One more is
 	// closed at once, without a word: its client backs off as from a lost link.
 	MaxConnections int
@@ -63,8 +65,9 @@ type Server struct {
 	log    *slog.Logger
 	l      net.Listener
 
-	tls     net.Listener // nil without TLS
-	secured *secured
+	tls       net.Listener // nil without TLS
+	secured   *secured
+	admission *admission
 
 	mu      sync.Mutex // guards what follows
 	conns   map[*conn]struct{}
@@ -80,7 +83,7 @@ func NewServer(c Config) *Server {
 	if c.MaxConnections == 0 {
 		c.MaxConnections = defaultMaxConnections
 	}
-	return &Server{Config: c, broker: c.Broker, gauge: c.Broker.Gauge(), log: c.Log, conns: map[*conn]struct{}{}}
+	return &Server{Config: c, broker: c.Broker, gauge: c.Broker.Gauge(), log: c.Log, admission: newAdmission(c.Admission), conns: map[*conn]struct{}{}}
 }
 
 // Listen binds the address. Connections wait in the kernel until Run.
@@ -162,6 +165,7 @@ func (s *Server) listeners() []net.Listener {
 func (s *Server) accept(ctx context.Context, l net.Listener) error {
 	pause := time.Duration(0)
 	for {
+		s.admission.paceAccept(ctx)
 		c, err := l.Accept()
 		switch {
 		case err == nil:

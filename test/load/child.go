@@ -86,7 +86,7 @@ func (c *child) launch(ctx context.Context, args ...string) error {
 func (c *child) holdline(ctx context.Context) error {
 	file := filepath.Join(c.dir, "addresses.json")
 	_ = os.Remove(file) // of the process before
-	err := c.launch(ctx, "serve", "--data", c.dir, "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0", "--allow-anonymous", "--log", "warn")
+	err := c.launch(ctx, "serve", "--data", c.dir, "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0", "--allow-anonymous", "--accept-rate", "off", "--log", "warn")
 	if err != nil {
 		return err
 	}
