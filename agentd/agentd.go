@@ -167,6 +167,7 @@ func (d *Agentd) round(ctx context.Context) (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	d.shutOut(ctx, agents)
 	if d.gatherStrays(ctx, agents) { // loads have changed
 		if agents, err = d.agents(ctx); err != nil {
 			return false, err

@@ -66,6 +66,7 @@ type Broker struct {
 	expiries    expiries
 	farewells   farewells
 	count       counters
+	revoked     revocations
 	gauge       Gauge
 
 	stopping atomic.Bool

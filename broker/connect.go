@@ -23,6 +23,9 @@ func (b *Broker) Authenticate(password, client string, now time.Time) (Identity,
 	if err != nil {
 		return Identity{}, err
 	}
+	if b.revoked.covers(claims.Account, claims.Issued) {
+		return Identity{}, ErrRevoked
+	}
 	if claims.Device != "" && claims.Device != client {
 		return Identity{}, ErrClient
 	}

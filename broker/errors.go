@@ -61,4 +61,5 @@ const (
 	ShuttingDown                   // the server stops
 	Unavailable                    // the journal failed
 	SessionLost                    // the session's place in the journal is gone
+	Revoked                        // the token was taken back
 )

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"holdline/broker/journal"
+	"holdline/broker/topics"
 )
 
 // follow routes one batch of the journal to the live sessions. The journal
@@ -83,6 +84,10 @@ func (b *Broker) scatter(m *Message) {
 // heard takes an announcement: a reply, or a word between the parts that no
 // session is subscribed to.
 func (b *Broker) heard(a journal.Announcement) {
+	if a.Topic == topics.Revoked() {
+		b.revoke(a.Payload)
+		return
+	}
 	b.scatter(&Message{Topic: a.Topic, Payload: a.Payload, Properties: a.Properties})
 }
 

@@ -109,6 +109,10 @@ func NodeStart(node string) string { return join(Root, "$node", escape(node)) }
 // It carries nothing and may be lost: the part also looks by itself.
 func Wake(part string) string { return join(Root, "$wake", part) }
 
+// Revoked is the ephemeral topic that tells the brokers whose tokens are over
+// (chat.Revocation).
+func Revoked() string { return join(Root, "$revoked") }
+
 // Everything is the filter over a tenant's whole tree, for services.
 func Everything(t chat.Tenant) string { return join(Root, escape(string(t)), "#") }
 
