@@ -56,13 +56,13 @@ var settings = []setting{
 	{name: "min-free", fallback: "256MB", doc: "free disk space below which nothing more is accepted"},
 	{name: "retention", fallback: "336h", doc: "how long the journal is kept, and so the longest a session can be away"},
 	{name: "accept-rate", fallback: "2000/2000", doc: "connections a second, all together, and at once; or off, as with every rate"},
-	{name: "connect-rate", fallback: "1/5", doc: "connects of one client"},
+	{name: "connect-rate", doc: "connects of one client (default 1/5; off while all listeners are on loopback, as the rest of these)"},
 	{name: "failed-rate-ipv4", fallback: "200/200", doc: "refused connects of one IPv4 address"},
 	{name: "failed-rate-ipv6", fallback: "20/20", doc: "refused connects of one IPv6 network (/64)"},
-	{name: "takeovers", fallback: "15", doc: "how often in a minute a session may be taken over; 0 for any number"},
-	{name: "rate-customer", fallback: "2/20", doc: "publishes of a customer's connection"},
-	{name: "rate-agent", fallback: "20/100", doc: "publishes of an agent's connection"},
-	{name: "rate-device", fallback: "5/50", doc: "publishes of a field device's connection"},
+	{name: "takeovers", doc: "how often in a minute a session may be taken over; 0 for any number (default 15)"},
+	{name: "rate-customer", doc: "publishes of a customer's connection (default 2/20)"},
+	{name: "rate-agent", doc: "publishes of an agent's connection (default 20/100)"},
+	{name: "rate-device", doc: "publishes of a field device's connection (default 5/50)"},
 	{name: "log", fallback: "info", doc: "debug, info, warn or error"},
 }
 
@@ -258,8 +258,29 @@ func (c *Config) takeTLS(raw map[string]string, fault func(string, string, ...an
 	}
 }
 
+// forPhones are the defaults of what one client may do, once clients come from
+// other machines. On loopback they are programs, scripts and tests.
+var forPhones = map[string]string{
+	"connect-rate": "1/5", "takeovers": "15", "rate-customer": "2/20", "rate-agent": "20/100", "rate-device": "5/50",
+}
+
 // takeAdmission reads the limits of how fast clients come in and speak.
 func (c *Config) takeAdmission(raw map[string]string, fault func(string, string, ...any)) {
+	alone := isLoopback(c.MQTT) && isLoopback(c.HTTP) && (c.TLS.Addr == "" || isLoopback(c.TLS.Addr))
+	for name, limit := range forPhones {
+		if raw[name] != "" {
+			continue
+		}
+		switch {
+		case !alone:
+			raw[name] = limit
+		case name == "takeovers":
+			raw[name] = "0"
+		default:
+			raw[name] = "off"
+		}
+		c.setEffective(name, raw[name])
+	}
 	rate := func(name string) mqtt.Rate {
 		r, err := mqtt.ParseRate(raw[name])
 		if err != nil {
@@ -286,11 +307,7 @@ func (c *Config) engine(name string, raw map[string]string, scheme, file string,
 	v := raw[name]
 	if v == "" {
 		v = scheme + ":" + filepath.Join(c.Data, file)
-		for i := range c.effective {
-			if c.effective[i].name == name {
-				c.effective[i].value = v
-			}
-		}
+		c.setEffective(name, v)
 	}
 	got, path, ok := strings.Cut(v, ":")
 	for _, s := range later {
@@ -318,6 +335,15 @@ func (c *Config) engine(name string, raw map[string]string, scheme, file string,
 	}
 	fault(name, "%q: the scheme is not one of %s", mask(v), strings.Join(known, ", "))
 	return engineURL{}
+}
+
+// setEffective shows a default that depends on other settings.
+func (c *Config) setEffective(name, value string) {
+	for i := range c.effective {
+		if c.effective[i].name == name {
+			c.effective[i].value = value
+		}
+	}
 }
 
 // parseInterleaved parses flags wherever they stand among the arguments.

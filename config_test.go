@@ -55,7 +55,7 @@ func TestDefaultsWork(t *testing.T) {
 }
 
 func TestTheDefaultsOfAdmissionAreThoseOfItsPackage(t *testing.T) {
-	c, _, err := loadConfig("serve", nil, env(nil), nil)
+	c, _, err := loadConfig("serve", []string{"--mqtt", "0.0.0.0:1883"}, env(nil), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestEveryFaultIsReportedAtOnce(t *testing.T) {
 		"--token-secret", "short", "--token-key", "/nonexistent/key.pem", "--origins", "example.org", "--grace", "soon",
 		"--mqtts", "8883", "--tls-cert", "/nonexistent/cert.pem", "--tls-min", "1.1",
 		"--accept-rate", "0/1", "--connect-rate", "many", "--failed-rate-ipv4", "1", "--failed-rate-ipv6", "1/0", "--takeovers", "-1",
-		"--rate-customer", "2/x", "--rate-agent", "inf/1", "--rate-device", "",
+		"--rate-customer", "2/x", "--rate-agent", "inf/1", "--rate-device", "fast",
 		"--min-free", "lots", "--retention", "-1h", "--log", "loud",
 	}, env(map[string]string{"HOLDLINE_ALLOW_ANONYMOUS": "perhaps"}), nil)
 	if err == nil {
@@ -197,4 +197,34 @@ func TestOneProcessServesADataDirectory(t *testing.T) {
 		t.Fatalf("after unlock: %v", err)
 	}
 	again()
+}
+
+func TestLimitsOfOneClientAreForOtherMachines(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"on loopback", nil, "off"},
+		{"phones come in", []string{"--mqtt", "0.0.0.0:1883"}, "2/20"},
+		{"desks come in", []string{"--http", "0.0.0.0:8080"}, "2/20"},
+		{"as it was said", []string{"--rate-customer", "7/9"}, "7/9"},
+	} {
+		c, _, err := loadConfig("check", tt.args, env(nil), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := mqtt.ParseRate(tt.want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Admission.Publish[chat.Customer]; got != want {
+			t.Errorf("%s: %v, want %v", tt.name, got, want)
+		}
+		var b bytes.Buffer
+		c.show(&b)
+		if !strings.Contains(b.String(), tt.want) {
+			t.Errorf("%s: check does not show %s", tt.name, tt.want)
+		}
+	}
 }

@@ -124,8 +124,6 @@ func (s *Server) Try() error {
 	s.run = l
 	s.mu.Unlock()
 	args := []string{"serve", "--mqtt", "127.0.0.1:0", "--mqtts", "127.0.0.1:0", "--http", "127.0.0.1:0"}
-	// Phones here talk faster, and are cut off more often, than people's do. Flags of a Setup win.
-	args = append(args, "--rate-customer", "off", "--rate-agent", "off", "--rate-device", "off", "--connect-rate", "off", "--takeovers", "0")
 	args = append(args, s.flags()...)
 	l.cmd = exec.Command(build.path, args...)
 	l.cmd.Env = append(environ(), "HOLDLINE_KILL_AT="+s.setup.KillAt)
