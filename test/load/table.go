@@ -112,7 +112,7 @@ var scenarios = []scenario{
 		{"ready", "… restart until ready (ours killed, theirs stopped)", seconds, "≤ 3 s", atMost(3)},
 	}},
 	{name: "connects", measure: connects, rows: []row{
-		{"rate", "connects", perSecond, "≥ 8 k/s", atLeast(8000)},
+		{"rate", "connects (ours with --accept-rate off)", perSecond, "≥ 8 k/s", atLeast(8000)},
 	}},
 	{name: "takeover", measure: takeover, rows: []row{
 		{"p50", "takeover with a jammed old socket, p50", millis, "", nil},
