@@ -129,9 +129,6 @@ func (a *appender) write(ctx context.Context, b *batch) error {
 			return nil
 		case errors.Is(err, errStale):
 			fresh = true
-			if a.fence, err = a.fenceNow(ctx); err != nil {
-				return err
-			}
 		case errors.Is(err, errNoRoom):
 			a.j.log.Warn("stream is full", "err", err)
 			for i := range b.items {
@@ -151,8 +148,8 @@ func (a *appender) write(ctx context.Context, b *batch) error {
 	}
 }
 
-// publish writes messages under the fence. errStale, errAgain and errNoRoom say
-// that nothing was written; every other error, that nobody knows.
+// publish writes messages under the fence. errStale and errAgain say that
+// nothing was written, and errNoRoom that nothing is written after the next batch; every other error, that nobody knows.
 func (a *appender) publish(ctx context.Context, number uint64, messages []*message) (uint64, error) {
 	id := strconv.FormatUint(a.process, 36) + "-" + strconv.FormatUint(number, 36)
 	from := a.j.known.Load()
@@ -163,16 +160,26 @@ func (a *appender) publish(ctx context.Context, number uint64, messages []*messa
 		}
 		return seq, nil
 	}
-	if !errors.Is(err, errUnknown) {
+	switch {
+	case errors.Is(err, errAgain):
 		return 0, err
+	case errors.Is(err, errNoRoom):
+		// There is no room to move the fence either. The next batch does, so that this
+		// one is not written any more after it.
+		a.fenced = time.Time{}
+		return 0, err
+	case errors.Is(err, errUnknown):
+		a.j.log.Warn("outcome of a batch is not known; asking the stream", "err", err)
 	}
-	a.j.log.Warn("outcome of a batch is not known; asking the stream", "err", err)
+	stale := errors.Is(err, errStale)
 	seq, written, err := a.resolve(ctx, number, messages, from)
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("outcome of a batch stays unknown: %w", err)
 	case written:
 		return seq, nil
+	case stale:
+		return 0, errStale
 	}
 	return 0, fmt.Errorf("%w: it was not written", errAgain)
 }
@@ -185,10 +192,8 @@ func (a *appender) id() string { return strconv.FormatUint(a.process, 36) }
 func (a *appender) resolve(ctx context.Context, number uint64, messages []*message, from uint64) (seq uint64, written bool, err error) {
 	was, last := a.fence, messages[len(messages)-1]
 	marked := last.subject == a.j.names.fence(a.id()) // then the batch moved the fence itself
-	var moves []uint64
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		a.batches++
-		moves = append(moves, a.batches)
 		now, err := a.j.publisher.publish(ctx, "", []*message{a.fenceMessage(mark{process: a.process, batch: a.batches})})
 		if err == nil {
 			a.moved(now)
@@ -202,16 +207,9 @@ func (a *appender) resolve(ctx context.Context, number uint64, messages []*messa
 			case ok && marked && f.batch == number:
 				a.moved(f.seq)
 				return f.seq, true, nil
-			case ok && f.seq != was:
-				for _, n := range moves {
-					if f.batch == n { // an earlier try
-						a.moved(f.seq)
-					}
-				}
-				if a.fence == f.seq {
-					goto moved
-				}
-				return 0, false, fmt.Errorf("the fence %d is not ours", f.seq)
+			case ok && f.seq != was: // an earlier try: nobody else writes it
+				a.moved(f.seq)
+				goto moved
 			case !ok: // it is too old, or somebody purged the stream
 				a.fence, was = 0, 0
 				continue
@@ -230,11 +228,23 @@ moved:
 	return a.find(ctx, number, messages, from)
 }
 
-// find looks for a batch between a place before it and the fence.
+// find looks for a batch between a place before it and the fence. No server that
+// is late or was deposed can hide it: one that reaches the fence says where to look to.
 func (a *appender) find(ctx context.Context, number uint64, messages []*message, from uint64) (seq uint64, written bool, err error) {
 	at := slices.IndexFunc(messages, func(m *message) bool { return m.on == a.j.names.fence(a.id()) })
-	for {
-		found, err := a.j.fetch.next(ctx, messages[at].subject, from+1, a.fence, pageMessages)
+	subject := messages[at].subject
+	last, err := a.j.fetch.last(ctx, a.fence, []string{subject})
+	if err != nil {
+		return 0, false, err
+	}
+	end := uint64(0)
+	for _, s := range last {
+		if s.subject == subject {
+			end = s.seq // perhaps of another process, and after the fence
+		}
+	}
+	for from < end {
+		found, err := a.j.fetch.next(ctx, subject, from+1, end, pageMessages)
 		if err != nil || len(found) == 0 {
 			return 0, false, err
 		}
@@ -245,6 +255,7 @@ func (a *appender) find(ctx context.Context, number uint64, messages []*message,
 			}
 		}
 	}
+	return 0, false, nil
 }
 
 func (a *appender) moved(seq uint64) {
@@ -266,9 +277,4 @@ func (a *appender) readFence(ctx context.Context) (s stored, ok bool, err error)
 		}
 	}
 	return s, ok, err
-}
-
-func (a *appender) fenceNow(ctx context.Context) (uint64, error) {
-	s, _, err := a.readFence(ctx)
-	return s.seq, err
 }

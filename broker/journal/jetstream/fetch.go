@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -41,6 +42,7 @@ type fetcher struct {
 	js     jetstream.JetStream
 	stream string
 	names  names
+	known  *atomic.Uint64 // how far the stream is known to reach
 }
 
 // again calls try until it neither fails nor is told to wait, or ctx ends.
@@ -126,6 +128,8 @@ func (f *fetcher) direct(ctx context.Context, request directRequest) (found []st
 			return found, upTo, false, nil
 		case status == "404":
 			return nil, 0, true, nil
+		case status == "413":
+			return nil, 0, false, errTooMany
 		case status != "":
 			return nil, 0, false, fmt.Errorf("direct get: %s %s", status, m.Header.Get("Description"))
 		}
@@ -178,8 +182,7 @@ func (f *fetcher) last(ctx context.Context, least uint64, subjects []string) (fo
 }
 
 // next returns messages on a subject filter from a sequence number on, in
-// order: some of those that there are, or none when the stream's leader has none up
-// to the place end.
+// order: some of those that there are, or none when there are none up to the place end.
 func (f *fetcher) next(ctx context.Context, filter string, from, end uint64, limit int) (found []stored, err error) {
 	err = again(ctx, func(ctx context.Context) (bool, error) {
 		var err error
@@ -193,11 +196,45 @@ func (f *fetcher) next(ctx context.Context, filter string, from, end uint64, lim
 		if len(found) > 0 {
 			return true, nil // a prefix of what there is, however late the server is
 		}
-		seq, ok, err := f.leaderNext(ctx, filter, from)
-		return err == nil && (!ok || seq > end), err
+		return f.none(ctx, filter, from, end)
 	})
 	return found, err
 }
+
+// none reports whether there is certainly no message on a subject filter from a
+// sequence number up to the place end.
+//
+// A server that reaches so far is asked for the last messages. Where that cannot
+// tell, because there are newer ones, or too many, the leader is asked, which may for
+// a moment be one that was deposed while it was frozen.
+func (f *fetcher) none(ctx context.Context, filter string, from, end uint64) (bool, error) {
+	last, upTo, _, err := f.direct(ctx, directRequest{MultiLast: []string{f.names.epoch(), filter}})
+	if err == nil {
+		if upTo < min(end, f.known.Load()) {
+			return false, nil
+		}
+		newer := false
+		for _, s := range last {
+			switch {
+			case s.subject == f.names.epoch() || s.seq < from:
+			case s.seq <= end:
+				return false, nil
+			default:
+				newer = true
+			}
+		}
+		if !newer {
+			return true, nil
+		}
+	} else if !errors.Is(err, errTooMany) {
+		return false, err
+	}
+	seq, ok, err := f.leaderNext(ctx, filter, from)
+	return err == nil && (!ok || seq > end), err
+}
+
+// errTooMany: too many subjects match for one answer.
+var errTooMany = errors.New("too many results")
 
 type leaderRequest struct {
 	Seq     uint64 `json:"seq,omitempty"`

@@ -198,7 +198,7 @@ func open(ctx context.Context, o *Options, read, write *nats.Conn) (_ *Journal, 
 		failing:  make(chan struct{}),
 	}
 	j.life, j.endLife = context.WithCancelCause(context.Background())
-	j.fetch = &fetcher{conn: read, js: js, stream: o.Stream, names: j.names}
+	j.fetch = &fetcher{conn: read, js: js, stream: o.Stream, names: j.names, known: &j.known}
 	if j.publisher, err = newPublisher(write); err != nil {
 		return nil, err
 	}
@@ -212,16 +212,15 @@ func open(ctx context.Context, o *Options, read, write *nats.Conn) (_ *Journal, 
 		return nil, err
 	}
 	j.ring = newRing(o.RingBytes, last)
-	j.tail = &tail{j: j}
-	if err := j.tail.start(ctx, js, last.Seq); err != nil {
-		return nil, err
-	}
+	j.tail = newTail(j, last.Seq)
 	if err := j.hear(read); err != nil {
-		j.tail.stop()
 		return nil, err
 	}
 	j.air.start()
 	r := &releaser{j: j, at: last.at, passed: last.Seq}
+	following, stop := context.WithCancel(j.life)
+	j.tail.cancel = stop
+	go j.tail.run(following)
 	go a.run()
 	go r.run()
 	return j, nil

@@ -38,13 +38,19 @@ type message struct {
 }
 
 // The outcomes of publishing that are no errors of the journal.
+//
+// A refusal proves nothing: a leader that was frozen and deposed gets what is
+// published as well, and may refuse what its successor writes. Only an
+// acknowledgement takes a quorum.
 var (
-	// errStale: a condition did not hold. Nothing was written.
+	// errStale: a server says that a condition does not hold.
 	errStale = errors.New("the stream has changed")
-	// errAgain: the server does not take it now. Nothing was written.
-	errAgain = errors.New("not now")
-	// errNoRoom: the server does not take it before there is more room. Nothing was written.
+	// errBusy: a server does not take it now.
+	errBusy = errors.New("not taken")
+	// errNoRoom: a server does not take it before there is more room.
 	errNoRoom = errors.New("no room")
+	// errAgain: it was not sent, or there was no server to take it. Nothing was written.
+	errAgain = errors.New("not now")
 	// errUnknown: it was sent, and nobody said what became of it.
 	errUnknown = errors.New("no answer")
 )
@@ -183,7 +189,7 @@ func outcome(m *nats.Msg) (seq uint64, err error) {
 	case codeWrongLast:
 		kind = errStale
 	case codeNotLeader, codeNotAvailable, codeWrongLastInFlight, codeIncomplete, codeTooManyInFlight:
-		kind = errAgain
+		kind = errBusy
 	case codeInsufficientResources, codeAccountResources, codeMemoryResources, codeStorageResources:
 		kind = errNoRoom
 	case codeStoreFailed:

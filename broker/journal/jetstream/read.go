@@ -118,9 +118,8 @@ func (j *Journal) readSubject(ctx context.Context, subject string, after, end ui
 		}
 	}
 	if len(stored) < ask { // is that the end?
-		seq, more, err := j.fetch.leaderNext(ctx, subject, through+1)
-		if err == nil && (!more || seq > end) {
-			through = end
+		if none, err := j.fetch.none(ctx, subject, through+1, end); err == nil && none {
+			through = end // an error shows again in the next call
 		}
 	}
 	return found, through, nil
