@@ -81,7 +81,7 @@ func timesTheirs(factor float64) func(ours, theirs float64) bool {
 	return func(ours, theirs float64) bool { return ours >= factor*theirs }
 }
 
-// scenarios are the rows of issue 3's table that a short run can measure.
+// scenarios are the rows of the table that a short run can measure.
 var scenarios = []scenario{
 	{name: "pairs", measure: throughput(100, 100), rows: []row{
 		{"rate", "1:1, 100 pairs, QoS 1, 256 B, window 16", perSecond, "≥ 1.5×, aim 3×", timesTheirs(1.5)},
