@@ -31,6 +31,7 @@ var layout = map[string]pkg{
 	"broker/journal/memory":      {"the journal fake for tests", "broker/journal broker/topics", ""},
 	"broker/journal/pebble":      {"the embedded journal", "broker/journal broker/journal/killpoint broker/topics", "github.com/cockroachdb/pebble"},
 	"broker/mqtt":                {"connections and packets; the only importer of mochi", "broker broker/topics broker/journal broker/journal/killpoint broker/token", "github.com/mochi-mqtt/server github.com/coder/websocket"},
+	"broker/sessions":            {"operators see sessions over HTTP, and end them", "broker broker/token", ""},
 	"broker/client":              {"the reference phone", "broker/topics", "github.com/eclipse/paho.golang github.com/google/uuid"},
 	"bridge":                     {"journal to conversations: order, dedupe, store, fan out", "broker/journal broker/journal/killpoint broker/topics storage", ""},
 	"storage":                    {"contract: what is remembered", "", ""},

@@ -62,6 +62,9 @@ const usage = `holdline: customer-support messaging on MQTT
   holdline agent list
   holdline agent password NAME [--password P]
   holdline agent disable NAME               (enable takes the agent back)
+  holdline sessions list [--all] [--prefix main/customer/] [--limit 100] [--after SESSION]
+  holdline sessions show SESSION            of the running server; SESSION as the list has it
+  holdline sessions kick SESSION [--forget] end its connection; --forget ends the session, too
   holdline chat NAME [--server HOST:PORT] [--device D] [--new] [--wait 30s]
                                             a terminal phone, as customer NAME
   holdline version
@@ -112,6 +115,8 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 		return tokenCommand(args, out)
 	case "agent":
 		return agentCommand(ctx, args, out)
+	case "sessions":
+		return sessionsCommand(ctx, args, out)
 	case "chat":
 		return runChat(ctx, args, out)
 	case "version":

@@ -22,6 +22,7 @@ import (
 	"holdline/broker"
 	"holdline/broker/journal"
 	"holdline/broker/mqtt"
+	"holdline/broker/sessions"
 	"holdline/chat"
 	"holdline/storage"
 )
@@ -111,8 +112,9 @@ func serve(ctx context.Context, c Config, log *slog.Logger, out io.Writer) (err 
 		Store: p.store, Journal: p.journal, Keys: keys, Log: log, Version: buildVersion(),
 		CookieKey: cookieKey, Secure: c.SecureCookies, Tenant: chat.DefaultTenant,
 	})
+	operators := sessions.Handler(sessions.Config{Broker: p.broker, Keys: keys, Log: log})
 	return runParts(ctx, log, []part{
-		{"health", p.serveHTTP(web, apiHandler)},
+		{"health", p.serveHTTP(web, apiHandler, operators)},
 		{"upkeep", p.upkeep},
 		{"agentd", p.agentd.Run},
 		{"bridge", p.bridge.Run},
@@ -179,7 +181,7 @@ const drainHTTP = 5 * time.Second
 // serveHTTP is the part with the desk, the API, MQTT over WebSocket, health and
 // metrics. It is up first and down last, so that health can always be asked;
 // everything else answers 503 until the whole process is ready.
-func (p *process) serveHTTP(l net.Listener, apiHandler http.Handler) func(context.Context, func()) error {
+func (p *process) serveHTTP(l net.Listener, apiHandler, operators http.Handler) func(context.Context, func()) error {
 	whenReady := func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if !p.ready.Load() {
@@ -196,6 +198,8 @@ func (p *process) serveHTTP(l net.Listener, apiHandler http.Handler) func(contex
 	mux.Handle("GET /metrics", p.metrics())
 	mux.Handle("/mqtt", whenReady(p.mqtt.WebSocket()))
 	mux.Handle("/api/", whenReady(apiHandler))
+	mux.Handle(sessions.Path, whenReady(operators))
+	mux.Handle(sessions.Path+"/", whenReady(operators))
 	mux.Handle("/", whenReady(desk.Handler()))
 	return p.serveHandler(l, mux)
 }

@@ -62,4 +62,5 @@ const (
 	Unavailable                    // the journal failed
 	SessionLost                    // the session's place in the journal is gone
 	Revoked                        // the token was taken back
+	Kicked                         // an operator ended it
 )

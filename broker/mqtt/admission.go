@@ -185,6 +185,7 @@ func (c *conn) refused(err error) *turnAway {
 
 // let decides whether the client, which has proved who it is, comes too often.
 func (c *conn) let() error {
+	c.since = time.Now().UTC()
 	no, after := c.srv.admission.let(c.mount, c.srv.broker.Connected(c.mount), time.Now())
 	if no == nil {
 		return nil

@@ -112,6 +112,8 @@ func farewell(r broker.Reason) (code packets.Code, detail string) {
 		return packets.ErrServerBusy, "the server cannot store anything now; try again later"
 	case broker.Revoked:
 		return packets.ErrNotAuthorized, broker.ErrRevoked.Error()
+	case broker.Kicked:
+		return packets.ErrAdministrativeAction, "an operator ended this connection"
 	case broker.SessionLost:
 		// Not one of the codes that tell a client to stay away: it should come back and sync.
 		return packets.ErrImplementationSpecificError, "the session's place in the journal is gone; connect again and sync"

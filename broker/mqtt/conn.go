@@ -50,6 +50,7 @@ type conn struct {
 	expires   time.Time       // of the token; zero for never
 	session   *broker.Session // written under outbound.mu too
 
+	since      time.Time     // when it was known who it is
 	retryAfter time.Duration // of a refused CONNECT; 0 to say nothing
 	throttle   throttle
 
