@@ -166,6 +166,7 @@ func (b *Broker) newSession(key string, h Hello, old *Session, tail journal.Curs
 		epoch: tail.Seq + 1, began: tail.Seq, life: tail.Epoch,
 		in:      inbound{freed: make(chan struct{}, 1)},
 		rec:     make(chan struct{}, 1),
+		gone:    make(chan struct{}),
 		expiry:  min(h.Expiry, b.Retention).Truncate(time.Second),
 		durable: h.Expiry >= time.Second,
 	}
@@ -191,6 +192,7 @@ func (s *Session) resume(r *record, crashed bool) {
 	}
 	d.next, d.sent, d.before, d.skip = r.cursor.Seq, r.sent, r.sent, r.ahead
 	d.presumed, d.maybe = r.presumed, r.maybe
+	d.owed = r.owed.again()
 	s.setSubs(slices.DeleteFunc(r.subs, func(x *subscription) bool { return x.until != 0 && x.until <= r.cursor.Seq }))
 }
 
@@ -262,9 +264,11 @@ func (s *Session) begin() {
 	for _, sub := range s.subs {
 		s.index(sub)
 	}
-	if now := s.b.routing.Load(); len(s.subs) == 0 {
+	now := s.b.routing.Load()
+	if len(s.subs) == 0 {
 		d.next = max(d.next, now) // there is nothing to look for
-	} else if d.next < now {
+	}
+	if d.next < now || d.owed.due() {
 		s.fallBehind(d.next)
 	}
 }

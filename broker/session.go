@@ -61,8 +61,9 @@ type Session struct {
 	strict bool
 	link   Link
 	epoch  uint64
-	life   uint64 // the journal's epoch
-	began  uint64 // the tail when it connected
+	life   uint64        // the journal's epoch
+	began  uint64        // the tail when it connected
+	gone   chan struct{} // closed when the session is
 	in     inbound
 
 	// gate is held by the reader while it works on what the client sent. Whoever
@@ -144,6 +145,7 @@ func (s *Session) close() {
 		return
 	}
 	s.closed = true
+	close(s.gone)
 	if !s.begun {
 		return
 	}
@@ -174,7 +176,7 @@ func (s *Session) unindex(sub *subscription) {
 func (s *Session) picture() record {
 	return record{
 		epoch: s.epoch, cursor: journal.Cursor{Epoch: s.life, Seq: s.cursor()}, sent: s.deliver.sent,
-		ahead: s.ahead(), expiry: s.expiry, node: s.b.Node, subs: s.subs,
+		ahead: s.ahead(), expiry: s.expiry, node: s.b.Node, subs: s.subs, owed: s.deliver.owed.picture(),
 	}
 }
 

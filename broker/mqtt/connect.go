@@ -194,7 +194,7 @@ func (c *conn) connack(present bool, assigned string, l broker.Limits, asked, ex
 		props.MaximumPacketSize = uint32(l.PacketBytes)
 		props.AssignedClientID = assigned
 		props.MaximumQosFlag, props.MaximumQos = true, 1
-		props.RetainAvailableFlag = true    // and it is 0
+		props.RetainAvailableFlag = !c.tree // and then it is 0
 		props.SharedSubAvailableFlag = true // and it is 0
 		if c.keepAlive != asked {
 			props.ServerKeepAliveFlag, props.ServerKeepAlive = true, uint16(c.keepAlive/time.Second)

@@ -205,8 +205,8 @@ func TestProbePublishesBeyondTheContractAreRefused(t *testing.T) {
 	}
 }
 
-// TestProbeWhatIsNotAvailableIsAnnouncedAndRefused: QoS 2, retained messages, shared
-// subscriptions, aliases, wills.
+// TestProbeWhatIsNotAvailableIsAnnouncedAndRefused: QoS 2, shared subscriptions, aliases, wills;
+// to customers, retained messages.
 func TestProbeWhatIsNotAvailableIsAnnouncedAndRefused(t *testing.T) {
 	b := startOwn(t)
 	watcher := b.Service()
