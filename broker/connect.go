@@ -71,6 +71,10 @@ func (b *Broker) Connect(ctx context.Context, h Hello) (s *Session, present bool
 	}
 	defer unlock()
 
+	last, err := b.takeWill(&h)
+	if err != nil {
+		return nil, false, err
+	}
 	old := b.online.get(key)
 	had, version, err := b.recall(ctx, key, h.Mount, old)
 	if err != nil {
@@ -78,6 +82,7 @@ func (b *Broker) Connect(ctx context.Context, h Hello) (s *Session, present bool
 	}
 	tail := b.j.Tail()
 	s = b.newSession(key, h, old, tail)
+	s.will = last
 	if had != nil {
 		s.epoch = max(s.epoch, had.epoch+1)
 		present = !h.Clean && b.resumable(ctx, had, tail)
@@ -86,7 +91,11 @@ func (b *Broker) Connect(ctx context.Context, h Hello) (s *Session, present bool
 		s.resume(had, b.crashed(had, old))
 	}
 	s.version = version
-	if err := s.register(ctx, version != 0); err != nil {
+	var sub journal.Submission
+	if now := time.Now(); had.lastWords(present, now) {
+		had.will.publish(&sub, b, s.origin, now)
+	}
+	if err := s.register(ctx, &sub, version != 0); err != nil {
 		if old != nil {
 			b.online.remove(old)
 			old.link.Close(Unavailable)
@@ -168,14 +177,9 @@ func (b *Broker) newSession(key string, h Hello, old *Session, tail journal.Curs
 		rec:     make(chan struct{}, 1),
 		gone:    make(chan struct{}),
 		expiry:  min(h.Expiry, b.Retention).Truncate(time.Second),
-		durable: h.Expiry >= time.Second,
+		durable: h.Expiry >= time.Second || h.Will != nil,
 	}
-	// Accounts are known to the bridge by client id. Those who share a tree are
-	// told apart by the whole key, which no client id can be.
-	s.origin = h.Mount.Client
-	if h.Mount.Tree || h.Mount.Account == (chat.Account{}) {
-		s.origin = key
-	}
+	s.origin = originOf(h.Mount, key)
 	s.deliver.next = tail.Seq
 	s.deliver.window.limit = limits.Window
 	if h.Window > 0 {
@@ -196,15 +200,16 @@ func (s *Session) resume(r *record, crashed bool) {
 	s.setSubs(slices.DeleteFunc(r.subs, func(x *subscription) bool { return x.until != 0 && x.until <= r.cursor.Seq }))
 }
 
-// register makes the session durable and tells that it is up.
-func (s *Session) register(ctx context.Context, recorded bool) error {
-	sub := &journal.Submission{Entries: s.presence(chat.Presence{Up: true, Epoch: s.epoch, Node: s.b.Node, Name: s.name})}
+// register makes the session durable and tells that it is up. sub has what else
+// belongs to that moment.
+func (s *Session) register(ctx context.Context, sub *journal.Submission, recorded bool) error {
+	sub.Entries = append(sub.Entries, s.presence(chat.Presence{Up: true, Epoch: s.epoch, Node: s.b.Node, Name: s.name})...)
 	switch {
 	case s.durable:
 		r := s.picture()
-		sub.Puts = []journal.Put{{Key: s.key, Value: r.encode(), If: s.version}}
+		sub.Puts = append(sub.Puts, journal.Put{Key: s.key, Value: r.encode(), If: s.version})
 	case recorded:
-		sub.Puts = []journal.Put{{Key: s.key, If: s.version}}
+		sub.Puts = append(sub.Puts, journal.Put{Key: s.key, If: s.version})
 	case len(sub.Entries) == 0:
 		return nil
 	}

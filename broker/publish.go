@@ -86,6 +86,17 @@ func (b *batch) keep(p []byte) []byte {
 	return b.bytes[n:len(b.bytes):len(b.bytes)]
 }
 
+// markOf says in what way a publish is not an ordinary one.
+func markOf(p *Publish) (mark byte) {
+	if p.QoS == 0 {
+		mark |= markOnce
+	}
+	if p.Retain {
+		mark |= markRetain
+	}
+	return mark
+}
+
 // keepProperties is keep, with a mark in front unless it is 0.
 func (b *batch) keepProperties(mark byte, p []byte) []byte {
 	if mark == 0 {
@@ -133,14 +144,7 @@ func (s *Session) Publish(ctx context.Context, p *Publish) error {
 		entry.Expires = time.Now().UTC().Add(p.Expiry)
 	}
 	b := s.filling()
-	mark := byte(0)
-	if p.QoS == 0 {
-		mark |= markOnce
-	}
-	if p.Retain {
-		mark |= markRetain
-	}
-	entry.Properties = b.keepProperties(mark, p.Properties)
+	entry.Properties = b.keepProperties(markOf(p), p.Properties)
 	entry.Payload = b.keep(p.Payload)
 	b.sub.Entries = append(b.sub.Entries, entry)
 	if p.Retain {

@@ -67,6 +67,7 @@ type record struct {
 	node     string        // where that connection is, or was
 	subs     []*subscription
 	owed     owed
+	will     *will // while it may have to be published
 }
 
 // ends is when the session is over if nobody comes.
@@ -79,6 +80,7 @@ const recordFormat = 2
 // The parts of a record that most sessions do not have.
 const (
 	partOwed = 1 << iota
+	partWill
 )
 
 const (
@@ -127,9 +129,15 @@ func (r *record) encode() []byte {
 	if !r.owed.empty() {
 		parts |= partOwed
 	}
+	if r.will != nil {
+		parts |= partWill
+	}
 	b = binary.AppendUvarint(b, parts)
 	if parts&partOwed != 0 {
 		b = r.owed.append(b)
+	}
+	if parts&partWill != 0 {
+		b = r.will.append(b)
 	}
 	return b
 }
@@ -228,6 +236,9 @@ func (r *record) parts(in *reader) {
 	parts := in.number()
 	if parts&partOwed != 0 {
 		r.owed = readOwed(in)
+	}
+	if parts&partWill != 0 {
+		r.will = readWill(in)
 	}
 }
 

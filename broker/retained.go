@@ -56,6 +56,9 @@ func (b *Broker) loadRetained(ctx context.Context, at uint64) error {
 		list = append(list, m)
 		return nil
 	})
+	if err == nil {
+		_, err = b.j.Kept(ctx, 0) // brings the tail past whatever was read
+	}
 	r := &b.retained
 	r.mu.Lock()
 	defer r.mu.Unlock()
