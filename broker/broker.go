@@ -63,6 +63,7 @@ type Broker struct {
 	online      online
 	pumps       pumps
 	checkpoints checkpoints
+	retained    retained
 	expiries    expiries
 	farewells   farewells
 	count       counters
@@ -120,6 +121,9 @@ func (b *Broker) Run(ctx context.Context, ready func()) error {
 	b.life.Store(tail.Epoch)
 	b.routing.Store(tail.Seq)
 	b.routed.Store(tail.Seq)
+	if err := b.loadRetained(ctx, tail.Seq); err != nil {
+		return fmt.Errorf("broker start: %w", err)
+	}
 	unfollow, err := b.j.Follow(tail.Seq, b.follow)
 	if err != nil {
 		return fmt.Errorf("broker start: %w", err)

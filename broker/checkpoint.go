@@ -69,6 +69,7 @@ func (b *Broker) checkpoint(ctx context.Context) {
 		case <-b.checkpoints.urgent:
 		case <-look.C:
 			b.refresh(time.Now())
+			b.sweepRetained(ctx, time.Now())
 		case <-tick.C:
 			all = true
 			b.checkLife()

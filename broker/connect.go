@@ -74,6 +74,10 @@ func (b *Broker) Connect(ctx context.Context, h Hello) (s *Session, present bool
 	}
 	defer unlock()
 
+	last, err := b.takeWill(&h)
+	if err != nil {
+		return nil, false, err
+	}
 	old := b.online.get(key)
 	had, version, err := b.recall(ctx, key, h.Mount, old)
 	if err != nil {
@@ -81,6 +85,7 @@ func (b *Broker) Connect(ctx context.Context, h Hello) (s *Session, present bool
 	}
 	tail := b.j.Tail()
 	s = b.newSession(key, h, old, tail)
+	s.will = last
 	if had != nil {
 		s.epoch = max(s.epoch, had.epoch+1)
 		present = !h.Clean && b.resumable(ctx, had, tail)
@@ -89,7 +94,11 @@ func (b *Broker) Connect(ctx context.Context, h Hello) (s *Session, present bool
 		s.resume(had, b.crashed(had, old))
 	}
 	s.version = version
-	if err := s.register(ctx, version != 0); err != nil {
+	var sub journal.Submission
+	if now := time.Now(); had.lastWords(present, now) {
+		had.will.publish(&sub, b, s.origin, now)
+	}
+	if err := s.register(ctx, &sub, version != 0); err != nil {
 		if old != nil {
 			b.online.remove(old)
 			old.link.Close(Unavailable)
@@ -169,15 +178,11 @@ func (b *Broker) newSession(key string, h Hello, old *Session, tail journal.Curs
 		epoch: tail.Seq + 1, began: tail.Seq, life: tail.Epoch,
 		in:      inbound{freed: make(chan struct{}, 1)},
 		rec:     make(chan struct{}, 1),
+		gone:    make(chan struct{}),
 		expiry:  min(h.Expiry, b.Retention).Truncate(time.Second),
-		durable: h.Expiry >= time.Second,
+		durable: h.Expiry >= time.Second || h.Will != nil,
 	}
-	// Accounts are known to the bridge by client id. Those who share a tree are
-	// told apart by the whole key, which no client id can be.
-	s.origin = h.Mount.Client
-	if h.Mount.Tree || h.Mount.Account == (chat.Account{}) {
-		s.origin = key
-	}
+	s.origin = originOf(h.Mount, key)
 	s.deliver.next = tail.Seq
 	s.deliver.window.limit = limits.Window
 	if h.Window > 0 {
@@ -194,18 +199,20 @@ func (s *Session) resume(r *record, crashed bool) {
 	}
 	d.next, d.sent, d.before, d.skip = r.cursor.Seq, r.sent, r.sent, r.ahead
 	d.presumed, d.maybe = r.presumed, r.maybe
+	d.owed = r.owed.again()
 	s.setSubs(slices.DeleteFunc(r.subs, func(x *subscription) bool { return x.until != 0 && x.until <= r.cursor.Seq }))
 }
 
-// register makes the session durable and tells that it is up.
-func (s *Session) register(ctx context.Context, recorded bool) error {
-	sub := &journal.Submission{Entries: s.presence(chat.Presence{Up: true, Epoch: s.epoch, Node: s.b.Node, Name: s.name})}
+// register makes the session durable and tells that it is up. sub has what else
+// belongs to that moment.
+func (s *Session) register(ctx context.Context, sub *journal.Submission, recorded bool) error {
+	sub.Entries = append(sub.Entries, s.presence(chat.Presence{Up: true, Epoch: s.epoch, Node: s.b.Node, Name: s.name})...)
 	switch {
 	case s.durable:
 		r := s.picture()
-		sub.Puts = []journal.Put{{Key: s.key, Value: r.encode(), If: s.version}}
+		sub.Puts = append(sub.Puts, journal.Put{Key: s.key, Value: r.encode(), If: s.version})
 	case recorded:
-		sub.Puts = []journal.Put{{Key: s.key, If: s.version}}
+		sub.Puts = append(sub.Puts, journal.Put{Key: s.key, If: s.version})
 	case len(sub.Entries) == 0:
 		return nil
 	}
@@ -265,9 +272,11 @@ func (s *Session) begin() {
 	for _, sub := range s.subs {
 		s.index(sub)
 	}
-	if now := s.b.routing.Load(); len(s.subs) == 0 {
+	now := s.b.routing.Load()
+	if len(s.subs) == 0 {
 		d.next = max(d.next, now) // there is nothing to look for
-	} else if d.next < now {
+	}
+	if d.next < now || d.owed.due() {
 		s.fallBehind(d.next)
 	}
 }

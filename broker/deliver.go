@@ -20,7 +20,8 @@ type Message struct {
 	Expires    time.Time
 
 	origin string  // the session it came from
-	once   bool    // never more than QoS 0
+	most   byte    // the QoS it was published with, and never more
+	retain bool    // it was published with the retain flag
 	frames *frames // nil for a message of one session
 }
 
@@ -54,8 +55,14 @@ func (m *Message) Share(sessions int) *Message {
 
 // messageOf an entry.
 func messageOf(e *journal.Entry) *Message {
-	m := &Message{Seq: e.Seq, Topic: e.Topic, Payload: e.Payload, Expires: e.Expires, origin: e.Client}
-	m.Properties, m.once = splitOnce(e.Properties)
+	m := &Message{Seq: e.Seq, Topic: e.Topic, Payload: e.Payload, Expires: e.Expires, origin: e.Client, most: 1}
+	var mark byte
+	if m.Properties, mark = splitMark(e.Properties); mark != 0 {
+		m.retain = mark&markRetain != 0
+		if mark&markOnce != 0 {
+			m.most = 0
+		}
+	}
 	return m
 }
 
@@ -65,6 +72,8 @@ type Delivery struct {
 	ID  uint16 // 0 for QoS 0
 	QoS byte
 	Dup bool // it may have been sent to this session before
+	// Retain is the flag as the client is to see it.
+	Retain bool
 	// Subs are the subscription identifiers it matched.
 	Subs []uint32
 }
@@ -92,6 +101,7 @@ type delivery struct {
 	bytes    int      // of pending
 	woken    bool     // the link was told since the last Take
 	tossed   *Message // the last one, where subscriptions overlap: it comes once
+	owed     owed
 }
 
 // end forgets what was not taken, and settles how far the session got.
@@ -129,22 +139,31 @@ func (s *Session) ahead() []uint64 {
 	return list
 }
 
+// manner is how a message is to be delivered.
+type manner struct {
+	qos    byte
+	retain bool
+	ids    []uint32 // the subscription identifiers
+}
+
 // match finds how a message is to be delivered; ok is false when it is not.
 // s.mu is held.
-func (s *Session) match(m *Message, only *subscription) (qos byte, ids []uint32, ok bool) {
+func (s *Session) match(m *Message, only *subscription) (how manner, ok bool) {
 	if only != nil && !s.overlap {
 		if !s.wants(m, only) {
-			return 0, nil, false
+			return how, false
 		}
-		return s.grade(m, only.QoS), identifiers(nil, only), true
+		return manner{m.grade(only.QoS), m.retain && only.RetainAsPublished, identifiers(nil, only)}, true
 	}
 	for _, sub := range s.subs {
 		if !slices.ContainsFunc(sub.full, func(f string) bool { return topics.Match(f, m.Topic) }) || !s.wants(m, sub) {
 			continue
 		}
-		qos, ids, ok = max(qos, sub.QoS), identifiers(ids, sub), true // [MQTT-3.3.4-2]
+		how.qos, how.ids, ok = max(how.qos, sub.QoS), identifiers(how.ids, sub), true // [MQTT-3.3.4-2]
+		how.retain = how.retain || m.retain && sub.RetainAsPublished
 	}
-	return s.grade(m, qos), ids, ok
+	how.qos = m.grade(how.qos)
+	return how, ok
 }
 
 // wants reports whether a message that a subscription matches is for it.
@@ -156,17 +175,17 @@ func (s *Session) wants(m *Message, sub *subscription) bool {
 		return sub.until == 0
 	case m.Seq <= sub.from, sub.until != 0 && m.Seq > sub.until:
 		return false
-	case sub.QoS == 0 || m.once:
+	case sub.QoS == 0 || m.most == 0:
 		return m.Seq > s.began // nobody is owed what was said while nobody listened
 	}
 	return true
 }
 
-func (s *Session) grade(m *Message, granted byte) byte {
-	if m.Seq == 0 || m.once {
+func (m *Message) grade(granted byte) byte {
+	if m.Seq == 0 {
 		return 0
 	}
-	return min(granted, 1)
+	return min(granted, m.most)
 }
 
 func identifiers(ids []uint32, sub *subscription) []uint32 {
@@ -185,8 +204,8 @@ func (s *Session) offer(m *Message, sub *subscription) (wake bool) {
 	if s.closed || !d.live || m.Seq <= d.next {
 		return false
 	}
-	qos, ids, ok := s.match(m, sub)
-	if ok && !s.put(m, qos, ids) {
+	how, ok := s.match(m, sub)
+	if ok && !s.put(m, how) {
 		s.fallBehind(m.Seq - 1)
 		return false
 	}
@@ -220,11 +239,11 @@ func (s *Session) toss(m *Message, sub *subscription) (wake bool) {
 	if s.overlap {
 		d.tossed = m
 	}
-	qos, ids, ok := s.match(m, sub)
+	how, ok := s.match(m, sub)
 	if !ok {
 		return false
 	}
-	if !s.put(m, qos, ids) {
+	if !s.put(m, how) {
 		s.b.count.droppedQoS0.Add(1)
 		return false
 	}
@@ -236,14 +255,13 @@ func (s *Session) toss(m *Message, sub *subscription) (wake bool) {
 }
 
 // put hands one message over, when there is room; s.mu is held.
-func (s *Session) put(m *Message, qos byte, ids []uint32) bool {
+func (s *Session) put(m *Message, how manner) bool {
 	d := &s.deliver
-	n := m.bytes()
-	if d.bytes+n > pendingBytes && d.head < len(d.pending) {
+	if !d.holds(m) {
 		return false
 	}
-	out := Delivery{Message: m, QoS: qos, Subs: ids}
-	if qos > 0 {
+	out := Delivery{Message: m, QoS: how.qos, Retain: how.retain, Subs: how.ids}
+	if how.qos > 0 {
 		if !d.window.fits(m.Seq) {
 			return false
 		}
@@ -252,14 +270,24 @@ func (s *Session) put(m *Message, qos byte, ids []uint32) bool {
 		out.Dup = m.Seq <= d.before || m.Seq <= d.presumed && d.maybe > 0 // [MQTT-3.3.1-1]
 		d.maybe--
 	}
+	d.push(out)
+	return true
+}
+
+// holds reports whether there is room in memory for one more.
+func (d *delivery) holds(m *Message) bool {
+	return d.bytes+m.bytes() <= pendingBytes || d.head == len(d.pending)
+}
+
+// push adds to what is pending.
+func (d *delivery) push(out Delivery) {
 	if d.head > 0 && len(d.pending) == cap(d.pending) {
 		n := copy(d.pending, d.pending[d.head:])
 		clear(d.pending[n:])
 		d.pending, d.head = d.pending[:n], 0
 	}
 	d.pending = append(d.pending, out)
-	d.bytes += n
-	return true
+	d.bytes += out.bytes()
 }
 
 // Take moves deliveries to dst, at most about so many bytes of them. It is
@@ -272,7 +300,7 @@ func (s *Session) Take(dst []Delivery, bytes int) []Delivery {
 		p := &d.pending[d.head]
 		bytes -= p.bytes()
 		d.bytes -= p.bytes()
-		if p.QoS > 0 {
+		if p.QoS > 0 && p.ID <= idRange {
 			d.sent = max(d.sent, p.Seq)
 		}
 		dst = append(dst, *p)
@@ -299,7 +327,7 @@ func (s *Session) Take(dst []Delivery, bytes int) []Delivery {
 func (s *Session) Acknowledge(id uint16) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || !s.deliver.window.ack(id) {
+	if s.closed || !s.settled(id) {
 		return
 	}
 	s.b.count.confirmed.Add(1)
@@ -308,6 +336,14 @@ func (s *Session) Acknowledge(id uint16) {
 		s.dirty = true
 		s.b.checkpoints.add(s, s.unsaved >= checkpointAcks)
 	}
+}
+
+// settled ends what is in flight under an id; false when there is nothing. s.mu is held.
+func (s *Session) settled(id uint16) bool {
+	if id > idRange {
+		return s.deliver.settleOwed(id)
+	}
+	return s.deliver.window.ack(id)
 }
 
 // Drop says that a delivery that was taken cannot be sent: too large for the
@@ -355,6 +391,10 @@ func (s *Session) room() int {
 func (s *Session) pump(ctx context.Context) (again bool) {
 	s.mu.Lock()
 	d := &s.deliver
+	if !s.closed && !d.live && d.owed.due() {
+		s.mu.Unlock()
+		return s.pumpOwed(ctx)
+	}
 	after, filters, revision, room := d.next, s.filters, s.revision, min(s.room(), pageEntries)
 	if s.closed || d.live || room == 0 {
 		d.queued = false
@@ -416,7 +456,7 @@ func (s *Session) take(page journal.Page) (full bool) {
 			d.window.pass(e.Seq)
 		} else if e.Refused == nil {
 			m := messageOf(e)
-			if qos, ids, ok := s.match(m, nil); ok && !s.put(m, qos, ids) {
+			if how, ok := s.match(m, nil); ok && !s.put(m, how) {
 				return true
 			}
 		}

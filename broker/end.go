@@ -50,8 +50,9 @@ func (s *Session) writeRecord(ctx context.Context, r *record) error {
 
 // End is called by the connection when it is over, however it ended: clean
 // tells that the client said goodbye, expiry what it then asked for, nil for no
-// change. It returns when that is durable, and does nothing when the session is
-// another's. When the journal does not take it now, the engine tries again by itself.
+// change. The client's will is published then, unless it said goodbye. It returns when
+// that is durable, and does nothing when the session is another's. When the journal does
+// not take it now, the engine tries again by itself.
 func (s *Session) End(ctx context.Context, clean bool, expiry *time.Duration) error {
 	s.fence()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience) // the connection is over, its session is not

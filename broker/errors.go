@@ -29,8 +29,8 @@ var (
 	ErrClient = errors.New("client id is not the one the token was issued for")
 	// ErrTopic: not a topic at all.
 	ErrTopic = fmt.Errorf("%w: not a topic", chat.ErrInvalid)
-	// ErrRetain: retained messages are not available.
-	ErrRetain = fmt.Errorf("%w: retained messages are not available; publish without the retain flag", chat.ErrForbidden)
+	// ErrRetain: the client may not leave retained messages.
+	ErrRetain = fmt.Errorf("%w: retained messages are not for this account; publish without the retain flag", chat.ErrForbidden)
 )
 
 // Final reports whether err is a decision about the publish itself, so that

@@ -3,6 +3,7 @@ package broker
 import (
 	"container/heap"
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -126,7 +127,8 @@ func (b *Broker) expire(ctx context.Context) {
 	}
 }
 
-// forget removes the record of a session that has ended. A session that is
+// forget does what is due for a session that nobody is connected to: it
+// publishes its will, and removes the record when the session has ended. A session that is
 // connected, or that was in the meantime, is left alone.
 func (b *Broker) forget(ctx context.Context, key string) error {
 	unlock, err := b.lockSession(ctx, key)
@@ -141,12 +143,41 @@ func (b *Broker) forget(ctx context.Context, key string) error {
 	switch {
 	case err != nil || r == nil || r.left.IsZero():
 		return err
-	case time.Now().Before(r.ends()):
-		b.expiries.at(key, r.ends())
+	case time.Now().Before(r.next()):
+		b.expiries.at(key, r.next())
 		return nil
+	case r.will != nil:
+		return b.mourn(ctx, key, r, raw.Version)
 	}
 	// Nobody waits for it; if it is lost in a crash, the next start finds it again.
 	return b.j.Append(ctx, &journal.Submission{Puts: []journal.Put{{Key: key, If: raw.Version}}, Lazy: true})
+}
+
+// mourn publishes a will whose time has come. The session goes on without it,
+// if it goes on.
+func (b *Broker) mourn(ctx context.Context, key string, r *record, version uint64) error {
+	m, _ := mountOf(key) // it was read before
+	var sub journal.Submission
+	r.will.publish(&sub, b, originOf(m, key), time.Now())
+	r.will = nil
+	put := journal.Put{Key: key, If: version}
+	over := !time.Now().Before(r.ends())
+	if !over {
+		put.Value = r.encode()
+	}
+	sub.Puts = append(sub.Puts, put)
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	switch _, err := b.append(ctx, &sub); {
+	case errors.Is(err, journal.ErrConflict):
+		return nil // somebody is connected to it, or has published it
+	case err != nil:
+		return err
+	}
+	if !over {
+		b.expiries.at(key, r.ends())
+	}
+	return nil
 }
 
 // stored reads a session's record; nil when there is none that can be read.
@@ -180,7 +211,7 @@ func (b *Broker) restore(ctx context.Context) error {
 		case err != nil:
 			b.Log.WarnContext(ctx, "session record skipped", "device", m.Client, "err", err)
 		case !r.left.IsZero():
-			b.expiries.at(raw.Key, r.ends())
+			b.expiries.at(raw.Key, r.next())
 		case r.node == b.Node:
 			cut = append(cut, raw.Key)
 		}
@@ -211,13 +242,16 @@ func (b *Broker) cutOff(ctx context.Context, key string) error {
 		return nil
 	}
 	r, raw, err := b.stored(ctx, key)
-	if err != nil || r == nil || !r.left.IsZero() {
+	if err != nil || r == nil || !r.left.IsZero() || r.node != b.Node {
 		return err
 	}
 	m, _ := mountOf(key) // stored has read it
 	b.presume(r, LimitsOf(m.Account.Role))
 	r.left = time.Now().UTC()
-	b.expiries.at(key, r.ends())
+	if r.will != nil && !r.left.Before(r.willDue()) {
+		return b.mourn(ctx, key, r, raw.Version)
+	}
+	b.expiries.at(key, r.next())
 	_, err = b.append(ctx, &journal.Submission{Puts: []journal.Put{{Key: key, Value: r.encode(), If: raw.Version}}})
 	return err
 }

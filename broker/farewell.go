@@ -14,7 +14,7 @@ import (
 type farewell struct {
 	key  string
 	sub  journal.Submission
-	ends time.Time // when the session is over; zero when it is already
+	next time.Time // when something is to be done about the session; zero when it is over
 }
 
 // farewell makes the last word about a connection. The caller holds the right
@@ -28,12 +28,20 @@ func (s *Session) farewell(clean bool) *farewell {
 	f := &farewell{key: s.key, sub: journal.Submission{
 		Entries: s.presence(chat.Presence{Up: false, Epoch: s.epoch, Node: s.b.Node, Name: s.name, Clean: clean}),
 	}}
+	switch {
+	case r.will == nil:
+	case clean: // [MQTT-3.14.4-3]
+		r.will = nil
+	case !keep || r.will.delay == 0:
+		r.will.publish(&f.sub, s.b, s.origin, r.left)
+		r.will = nil
+	}
 	put := journal.Put{Key: s.key, If: s.version}
 	if keep {
-		put.Value, f.ends = r.encode(), r.ends()
+		put.Value, f.next = r.encode(), r.next()
 	}
 	if recorded {
-		f.sub.Puts = []journal.Put{put}
+		f.sub.Puts = append(f.sub.Puts, put)
 	}
 	return f
 }
@@ -50,8 +58,8 @@ func (b *Broker) say(ctx context.Context, f *farewell) error {
 			return err
 		}
 	}
-	if !f.ends.IsZero() {
-		b.expiries.at(f.key, f.ends)
+	if !f.next.IsZero() {
+		b.expiries.at(f.key, f.next)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -85,6 +86,39 @@ func (b *batch) keep(p []byte) []byte {
 	return b.bytes[n:len(b.bytes):len(b.bytes)]
 }
 
+// markOf says in what way a publish is not an ordinary one.
+func markOf(p *Publish) (mark byte) {
+	if p.QoS == 0 {
+		mark |= markOnce
+	}
+	if p.Retain {
+		mark |= markRetain
+	}
+	return mark
+}
+
+// keepProperties is keep, with a mark in front unless it is 0.
+func (b *batch) keepProperties(mark byte, p []byte) []byte {
+	if mark == 0 {
+		return b.keep(p)
+	}
+	n := len(b.bytes)
+	b.bytes = append(append(b.bytes, marked|mark), p...)
+	return b.bytes[n:len(b.bytes):len(b.bytes)]
+}
+
+// retain writes the record of an entry together with it; of several on one
+// topic the last counts.
+func (b *batch) retain(e *journal.Entry) {
+	put := retainedPut(e)
+	i := slices.IndexFunc(b.sub.Puts, func(p journal.Put) bool { return p.Key == put.Key })
+	if i < 0 {
+		b.sub.Puts = append(b.sub.Puts, put)
+	} else {
+		b.sub.Puts[i] = put
+	}
+}
+
 // Publish takes one publish. A publish of QoS 1 is answered through
 // Link.Acked, in the order of the calls. An error means that the connection must end.
 func (s *Session) Publish(ctx context.Context, p *Publish) error {
@@ -99,7 +133,9 @@ func (s *Session) Publish(ctx context.Context, p *Publish) error {
 	switch {
 	case err != nil:
 		return s.refuse(ctx, p, id, err)
-	case p.QoS == 0 && entry.Partition == journal.NoPartition:
+	case p.Retain && !s.b.retained.fits(entry.Topic, len(p.Payload)):
+		return s.filled(ctx, p, fmt.Errorf("%w: too much is retained", ErrBusy))
+	case p.QoS == 0 && !p.Retain && entry.Partition == journal.NoPartition:
 		s.scatter(p, entry.Topic)
 		return nil
 	}
@@ -108,12 +144,12 @@ func (s *Session) Publish(ctx context.Context, p *Publish) error {
 		entry.Expires = time.Now().UTC().Add(p.Expiry)
 	}
 	b := s.filling()
-	entry.Properties = b.keep(p.Properties)
-	if p.QoS == 0 {
-		entry.Properties = append([]byte{onceMark}, p.Properties...)
-	}
+	entry.Properties = b.keepProperties(markOf(p), p.Properties)
 	entry.Payload = b.keep(p.Payload)
 	b.sub.Entries = append(b.sub.Entries, entry)
+	if p.Retain {
+		b.retain(&entry)
+	}
 	return s.filled(ctx, p, nil)
 }
 
@@ -147,7 +183,7 @@ func (s *Session) admit(p *Publish, e *journal.Entry) (id chat.MessageID, err er
 		return "", fmt.Errorf("%w: packet has %d bytes, at most %d are allowed", chat.ErrTooLarge, p.Oversize, s.limits.PacketBytes)
 	}
 	full, row, err := s.mountTopic(p.Topic)
-	if err == nil && p.Retain {
+	if err == nil && p.Retain && !s.mayRetain() {
 		err = ErrRetain
 	}
 	if err != nil {
@@ -182,6 +218,12 @@ func (s *Session) admit(p *Publish, e *journal.Entry) (id chat.MessageID, err er
 	}
 	e.Partition = slot.Partition()
 	return "", nil
+}
+
+// mayRetain reports whether the client may leave retained messages: services and
+// clients without an account.
+func (s *Session) mayRetain() bool {
+	return s.mount.Tree || s.mount.Account == chat.Account{}
 }
 
 // mountTopic is Mount.Publish, remembering the last answer.

@@ -244,3 +244,25 @@ func TestAFailedJournalAcknowledgesNothing(t *testing.T) {
 		t.Errorf("Connect: %v, want ErrUnavailable", err)
 	}
 }
+
+// TestNoMoreIsRetainedThanThereIsRoomFor: it is not published either, and what
+// is there can be replaced and deleted.
+func TestNoMoreIsRetainedThanThereIsRoomFor(t *testing.T) {
+	n := start(t, memory.New())
+	p := n.connect(anonymous("phone"))
+	n.FillRetained()
+	keep := func(id uint16, topic, payload string) broker.Publish {
+		return broker.Publish{ID: id, QoS: 1, Retain: true, Topic: []byte(topic), Payload: []byte(payload)}
+	}
+	if err := p.publish(keep(1, "one/more", "x"), keep(2, "full/7", "y"), keep(3, "one/more", ""), qos1(4, "one/more", "x")); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []error{broker.ErrBusy, nil, nil, nil} {
+		if a := p.acked(4)[i]; !errors.Is(a.Err, want) || (a.Err == nil) != (want == nil) {
+			t.Errorf("publish %d: %v, want %v", i+1, a.Err, want)
+		}
+	}
+	if got := n.entries("one/more"); len(got) != 2 || len(got[0].Payload) != 0 {
+		t.Errorf("%d entries, want the empty one and the ordinary one", len(got))
+	}
+}

@@ -66,12 +66,22 @@ type record struct {
 	left     time.Time     // when the last connection ended; zero while one is there
 	node     string        // where that connection is, or was
 	subs     []*subscription
+	owed     owed
+	will     *will // while it may have to be published
 }
 
 // ends is when the session is over if nobody comes.
 func (r *record) ends() time.Time { return r.left.Add(r.expiry) }
 
-const recordFormat = 1
+// recordFormat is what is written. Format 1, without what comes after the
+// subscriptions, is still read.
+const recordFormat = 2
+
+// The parts of a record that most sessions do not have.
+const (
+	partOwed = 1 << iota
+	partWill
+)
 
 const (
 	bitNoLocal = 1 << iota
@@ -114,6 +124,20 @@ func (r *record) encode() []byte {
 		b = binary.AppendUvarint(b, uint64(s.ID))
 		b = binary.AppendUvarint(b, s.from)
 		b = binary.AppendUvarint(b, s.until)
+	}
+	parts := uint64(0)
+	if !r.owed.empty() {
+		parts |= partOwed
+	}
+	if r.will != nil {
+		parts |= partWill
+	}
+	b = binary.AppendUvarint(b, parts)
+	if parts&partOwed != 0 {
+		b = r.owed.append(b)
+	}
+	if parts&partWill != 0 {
+		b = r.will.append(b)
 	}
 	return b
 }
@@ -165,8 +189,9 @@ var errRecord = errors.New("session record cannot be read")
 // rules are those of today; what they no longer allow is left out.
 func decodeRecord(b []byte, m topics.Mount) (*record, error) {
 	in := reader{b: b}
-	if f := in.byte(); f != recordFormat {
-		return nil, fmt.Errorf("%w: format %d", errRecord, f)
+	format := in.byte()
+	if format != recordFormat && format != 1 {
+		return nil, fmt.Errorf("%w: format %d", errRecord, format)
 	}
 	r := &record{epoch: in.number(), cursor: journal.Cursor{Epoch: in.number(), Seq: in.number()}, sent: in.number()}
 	r.presumed = in.number()
@@ -197,10 +222,24 @@ func decodeRecord(b []byte, m topics.Mount) (*record, error) {
 		s.full = full
 		r.subs = append(r.subs, s)
 	}
+	if format > 1 {
+		r.parts(&in)
+	}
 	if in.bad {
 		return nil, errRecord
 	}
 	return r, nil
+}
+
+// parts reads what only some sessions have.
+func (r *record) parts(in *reader) {
+	parts := in.number()
+	if parts&partOwed != 0 {
+		r.owed = readOwed(in)
+	}
+	if parts&partWill != 0 {
+		r.will = readWill(in)
+	}
 }
 
 // mountOf reads the key of a session record.

@@ -20,8 +20,16 @@ func sampleRecord() *record {
 			{Subscription: Subscription{Filter: "a/+", QoS: 1, NoLocal: true, ID: 300}, from: 5, full: []string{"a/+"}},
 			{Subscription: Subscription{Filter: "b/#", RetainAsPublished: true, RetainHandling: 2}, from: 6, until: 8, full: []string{"b/#"}},
 		},
+		owed: owed{
+			scans: []scan{{filter: "a/+", through: 999, after: "a/7"}, {filter: "b/#", nth: 1, through: 1000}},
+			items: []item{{id: 65535, qos: 1, filter: "a/+", topic: "a/6", through: 999}, {id: 32768, qos: 1, filter: "a/+", topic: "a/7", through: 999}},
+			last:  32768,
+		},
+		will: &will{topic: "a/b", partition: journal.NoPartition, properties: []byte{marked | markRetain}, payload: []byte("gone"), expiry: 1, delay: time.Minute},
 	}
 }
+
+var recordParts = cmp.AllowUnexported(record{}, subscription{}, owed{}, scan{}, item{}, will{})
 
 func TestRecordIsReadAsWritten(t *testing.T) {
 	want := sampleRecord()
@@ -29,7 +37,7 @@ func TestRecordIsReadAsWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(want, got, cmp.AllowUnexported(record{}, subscription{})); d != "" {
+	if d := cmp.Diff(want, got, recordParts); d != "" {
 		t.Error(d)
 	}
 }
@@ -54,7 +62,7 @@ func FuzzDecodeRecord(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if again, err := decodeRecord(r.encode(), topics.Mount{}); err != nil || !cmp.Equal(r, again, cmp.AllowUnexported(record{}, subscription{})) {
+		if again, err := decodeRecord(r.encode(), topics.Mount{}); err != nil || !cmp.Equal(r, again, recordParts) {
 			t.Errorf("written again: %+v, %v; want %+v", again, err, r)
 		}
 	})

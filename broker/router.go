@@ -16,6 +16,7 @@ import (
 // offer.
 func (b *Broker) follow(batch []*journal.Entry) {
 	last := batch[len(batch)-1].Seq
+	b.retained.follow(batch)
 	b.routing.Store(last)
 	for _, e := range batch {
 		if e.Refused != nil {

@@ -43,7 +43,9 @@ type Hello struct {
 	// Strict says that the client was told our Receive Maximum (MQTT 5): more
 	// publishes than that are an error, not a reason to wait.
 	Strict bool
-	Link   Link
+	// Will is published when the connection ends without a goodbye; nil for none.
+	Will *Will
+	Link Link
 }
 
 // Session is one session while it is connected.
@@ -61,8 +63,10 @@ type Session struct {
 	strict bool
 	link   Link
 	epoch  uint64
-	life   uint64 // the journal's epoch
-	began  uint64 // the tail when it connected
+	life   uint64        // the journal's epoch
+	began  uint64        // the tail when it connected
+	gone   chan struct{} // closed when the session is
+	will   *will         // of this connection
 	in     inbound
 
 	// gate is held by the reader while it works on what the client sent. Whoever
@@ -144,6 +148,7 @@ func (s *Session) close() {
 		return
 	}
 	s.closed = true
+	close(s.gone)
 	if !s.begun {
 		return
 	}
@@ -174,7 +179,8 @@ func (s *Session) unindex(sub *subscription) {
 func (s *Session) picture() record {
 	return record{
 		epoch: s.epoch, cursor: journal.Cursor{Epoch: s.life, Seq: s.cursor()}, sent: s.deliver.sent,
-		ahead: s.ahead(), expiry: s.expiry, node: s.b.Node, subs: s.subs,
+		ahead: s.ahead(), expiry: s.expiry, node: s.b.Node, subs: s.subs, owed: s.deliver.owed.picture(),
+		will: s.will,
 	}
 }
 

@@ -21,33 +21,40 @@ type Grant struct {
 //
 // An error means that nothing was changed and the connection must end.
 func (s *Session) Subscribe(ctx context.Context, asked []Subscription) ([]Grant, error) {
-	tail := s.b.j.Tail().Seq
+	at, err := s.b.place(ctx)
+	if err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	subs := slices.Clone(s.subs)
 	s.mu.Unlock()
+	var scans []scan
 	grants := make([]Grant, len(asked))
-	for i, a := range asked {
+	for n, a := range asked {
 		a.QoS = min(a.QoS, 1)
 		full, err := s.mountFilter(a.Filter)
 		if err != nil {
-			grants[i].Err = err
+			grants[n].Err = err
 			continue
 		}
-		sub := &subscription{Subscription: a, from: tail, full: full}
-		at := held(subs, a.Filter)
+		sub := &subscription{Subscription: a, from: at, full: full}
+		i := held(subs, a.Filter)
 		switch {
-		case at >= 0:
-			sub.from = subs[at].from
-			subs[at] = sub
+		case i >= 0:
+			sub.from = subs[i].from
+			subs[i] = sub
 		case holding(subs) >= s.limits.Subscriptions:
-			grants[i].Err = ErrQuota
+			grants[n].Err = ErrQuota
 			continue
 		default:
 			subs = append(subs, sub)
 		}
-		grants[i].QoS = a.QoS
+		grants[n].QoS = a.QoS
+		if a.RetainHandling == 0 || a.RetainHandling == 1 && i < 0 { // [MQTT-3.3.1-9, 3.3.1-10, 3.3.1-11]
+			scans = append(scans, scansOf(sub, at)...)
+		}
 	}
-	if err := s.change(ctx, subs); err != nil {
+	if err := s.change(ctx, subs, scans); err != nil {
 		return nil, err
 	}
 	return grants, nil
@@ -113,11 +120,12 @@ func (s *Session) Unsubscribe(ctx context.Context, filters []string) ([]bool, er
 	if !slices.Contains(was, true) {
 		return was, nil
 	}
-	return was, s.change(ctx, subs)
+	return was, s.change(ctx, subs, nil)
 }
 
-// change gives the session another list of subscriptions, durably first.
-func (s *Session) change(ctx context.Context, subs []*subscription) error {
+// change gives the session another list of subscriptions, durably first, and
+// owes it what is retained under some of them.
+func (s *Session) change(ctx context.Context, subs []*subscription, scans []scan) error {
 	if err := s.lockRecord(ctx); err != nil {
 		return ErrGone
 	}
@@ -126,6 +134,7 @@ func (s *Session) change(ctx context.Context, subs []*subscription) error {
 	subs = slices.DeleteFunc(subs, func(x *subscription) bool { return x.until != 0 && x.until <= cursor })
 	r := s.picture()
 	r.subs = subs
+	r.owed.rescan(subs, scans)
 	durable := s.durable
 	s.mu.Unlock()
 	if durable {
@@ -137,6 +146,7 @@ func (s *Session) change(ctx context.Context, subs []*subscription) error {
 	}
 	s.mu.Lock()
 	if !s.closed {
+		s.deliver.owed.rescan(subs, scans)
 		s.resubscribe(subs)
 	}
 	queue := s.wantsPump()

@@ -15,6 +15,7 @@ type window struct {
 	slots   []slot // those from head on count, and the first of them is unacknowledged
 	head    int
 	waiting int // slots that are not acknowledged
+	beside  int // deliveries outside the cursor that are not acknowledged
 	// ids marks the packet ids in use; only windows too large to look through have it.
 	ids *[(idRange + 64) / 64]uint64
 }
@@ -30,7 +31,7 @@ const smallWindow = 64
 // room is how many more may be sent. Acknowledgements out of order make room,
 // but not without bound: what comes after an unacknowledged one is remembered.
 func (w *window) room() int {
-	return max(0, min(w.limit-w.waiting, 4*w.limit-len(w.live())))
+	return max(0, min(w.limit-w.waiting-w.beside, 4*w.limit-len(w.live())))
 }
 
 func (w *window) live() []slot { return w.slots[w.head:] }

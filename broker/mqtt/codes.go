@@ -149,6 +149,10 @@ func refuseConnect(err error) *turnAway {
 		return t
 	case errors.As(err, &f):
 		return &turnAway{f.code, 0, f.detail, "malformed"}
+	case errors.Is(err, broker.ErrWill) && errors.Is(err, broker.ErrRetain):
+		return &turnAway{packets.ErrRetainNotSupported, oldForbidden, err.Error(), "will"} // [MQTT-3.2.2-13]
+	case errors.Is(err, broker.ErrWill):
+		return &turnAway{refusal(err), oldForbidden, err.Error(), "will"}
 	case errors.Is(err, token.ErrExpired):
 		return &turnAway{packets.ErrNotAuthorized, oldForbidden, "token has expired; fetch a new one", "expired"}
 	case errors.Is(err, broker.ErrClient):

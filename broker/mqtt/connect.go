@@ -19,13 +19,13 @@ func (c *conn) connect(first byte, body []byte) error {
 	if first != packets.Connect<<4 {
 		return errClosed // [MQTT-3.1.0-1]
 	}
-	p, err := decodeConnect(body)
+	p, will, err := decodeConnect(body)
 	if p.ProtocolVersion == 0 {
 		return errClosed // not MQTT at all
 	}
 	c.version = p.ProtocolVersion
 	if err == nil {
-		err = c.admit(&p)
+		err = c.admit(&p, will)
 	}
 	if err != nil {
 		c.turnAway(c.refused(err))
@@ -36,21 +36,21 @@ func (c *conn) connect(first byte, body []byte) error {
 
 // decodeConnect reads a CONNECT. ProtocolVersion of the result is the version
 // to answer in; 0 when it cannot be answered.
-func decodeConnect(body []byte) (p packets.Packet, err error) {
+func decodeConnect(body []byte) (p packets.Packet, last *broker.Will, err error) {
 	name, n, err := field(body)
 	if err != nil || len(body) < n+4 {
-		return p, malformed("CONNECT")
+		return p, nil, malformed("CONNECT")
 	}
 	level, flags := body[n], body[n+1]
 	switch {
 	case string(name) == "MQIsdp", string(name) == "MQTT" && level < 4:
 		p.ProtocolVersion = 4
-		return p, &turnAway{packets.ErrUnsupportedProtocolVersion, oldVersion, "", "version"} // [MQTT-3.1.2-2]
+		return p, nil, &turnAway{packets.ErrUnsupportedProtocolVersion, oldVersion, "", "version"} // [MQTT-3.1.2-2]
 	case string(name) != "MQTT":
-		return p, malformed("protocol name") // [MQTT-3.1.2-1]
+		return p, nil, malformed("protocol name") // [MQTT-3.1.2-1]
 	case level > 5:
 		p.ProtocolVersion = 5
-		return p, &turnAway{packets.ErrUnsupportedProtocolVersion, oldVersion, "MQTT 3.1.1 and 5 are spoken here", "version"}
+		return p, nil, &turnAway{packets.ErrUnsupportedProtocolVersion, oldVersion, "MQTT 3.1.1 and 5 are spoken here", "version"}
 	}
 	v5 := level == 5
 	will, password, user := flags&0x04 != 0, flags&0x40 != 0, flags&0x80 != 0
@@ -59,7 +59,7 @@ func decodeConnect(body []byte) (p packets.Packet, err error) {
 		!will && flags&0x38 != 0, flags&0x18 == 0x18, // [MQTT-3.1.2-11, 3.1.2-12, 3.1.2-13]
 		!v5 && password && !user: // [MQTT-3.1.2-22] of 3.1.1
 		p.ProtocolVersion = level
-		return p, malformed("CONNECT flags")
+		return p, nil, malformed("CONNECT flags")
 	}
 	size := n + 4
 	if v5 {
@@ -69,17 +69,25 @@ func decodeConnect(body []byte) (p packets.Packet, err error) {
 		}
 		if err != nil {
 			p.ProtocolVersion = level
-			return p, err
+			return p, nil, err
 		}
 		size = len(body) - len(rest)
 	}
 	p.FixedHeader = packets.FixedHeader{Type: packets.Connect, Remaining: len(body)}
-	err = p.ConnectDecode(bytes.Clone(body)) // mochi's strings are the buffer, which goes back to others
+	body = bytes.Clone(body) // mochi's strings are the buffer, which goes back to others
+	err = p.ConnectDecode(body)
 	p.ProtocolVersion = level
 	if err != nil {
-		return p, decodeFault(err)
+		return p, nil, decodeFault(err)
 	}
 	size += 2 + len(p.Connect.ClientIdentifier)
+	if will {
+		var n int
+		if last, n, err = decodeWill(flags, v5, body[size:]); err != nil {
+			return p, nil, err
+		}
+		size += n
+	}
 	if user {
 		size += 2 + len(p.Connect.Username)
 	}
@@ -87,24 +95,63 @@ func decodeConnect(body []byte) (p packets.Packet, err error) {
 		size += 2 + len(p.Connect.Password)
 	}
 	switch {
-	case !will && size != len(body):
-		return p, malformed("CONNECT has more after its end")
+	case size != len(body):
+		return p, nil, malformed("CONNECT has more after its end")
 	case !utf8.Valid(p.Connect.Username) || bytes.IndexByte(p.Connect.Username, 0) >= 0: // [MQTT-1.5.4-1]
-		return p, malformed("user name")
+		return p, nil, malformed("user name")
 	}
-	return p, nil
+	return p, last, nil
+}
+
+// decodeWill reads the will in a CONNECT, which begins at b; size is what it takes up.
+func decodeWill(flags byte, v5 bool, b []byte) (w *broker.Will, size int, err error) {
+	w = &broker.Will{}
+	w.QoS, w.Retain = flags>>3&3, flags&0x20 != 0
+	rest := b
+	if v5 {
+		var props []byte
+		if props, rest, err = section(b); err != nil {
+			return nil, 0, err
+		}
+		err = eachProperty(packets.WillProperties, props, func(p *property) error {
+			switch p.id {
+			case packets.PropWillDelayInterval:
+				w.Delay = time.Duration(p.n) * time.Second
+			case packets.PropMessageExpiryInterval:
+				w.Expiry = max(time.Duration(p.n)*time.Second, 1)
+			default:
+				w.Properties = append(w.Properties, p.raw...)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, 0, err
+		}
+	}
+	topic, n, err := field(rest)
+	if err == nil {
+		err = text(topic)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	payload, m, err := field(rest[n:])
+	if err != nil {
+		return nil, 0, err
+	}
+	w.Topic, w.Payload = topic, payload
+	return w, len(b) - len(rest) + n + m, nil
 }
 
 // admit decides about a CONNECT that was understood, and connects.
-func (c *conn) admit(p *packets.Packet) error {
+func (c *conn) admit(p *packets.Packet, will *broker.Will) error {
 	in, props := &p.Connect, &p.Properties
 	v5 := c.version == 5
 	c.quiet = props.RequestProblemInfoFlag && props.RequestProblemInfo == 0
 	c.largest = int(props.MaximumPacketSize)
 	switch {
-	case in.WillFlag:
-		// A will that is forgotten when the server stops would be worse than none.
-		return &turnAway{packets.ErrImplementationSpecificError, oldForbidden, "wills are not available; connect without one", "will"}
+	case in.WillFlag && in.WillQos == 2:
+		return &turnAway{packets.ErrQosNotSupported, oldForbidden, "a will of QoS 2 is not available; use QoS 1", "will"} // [MQTT-3.2.2-12]
 	case props.AuthenticationMethod != "" || len(props.AuthenticationData) > 0:
 		return &turnAway{packets.ErrBadAuthenticationMethod, oldForbidden, "send the token as password", "method"}
 	}
@@ -133,7 +180,7 @@ func (c *conn) admit(p *packets.Packet) error {
 	limits := broker.LimitsOf(who.Mount.Account.Role)
 
 	hello := broker.Hello{
-		Identity: who, Clean: in.Clean, Window: int(props.ReceiveMaximum), Strict: v5, Link: c,
+		Identity: who, Clean: in.Clean, Window: int(props.ReceiveMaximum), Strict: v5, Will: will, Link: c,
 	}
 	switch {
 	case v5:
@@ -197,7 +244,7 @@ func (c *conn) connack(present bool, assigned string, l broker.Limits, asked, ex
 		props.MaximumPacketSize = uint32(l.PacketBytes)
 		props.AssignedClientID = assigned
 		props.MaximumQosFlag, props.MaximumQos = true, 1
-		props.RetainAvailableFlag = true    // and it is 0
+		props.RetainAvailableFlag = !c.tree // and then it is 0
 		props.SharedSubAvailableFlag = true // and it is 0
 		if c.keepAlive != asked {
 			props.ServerKeepAliveFlag, props.ServerKeepAlive = true, uint16(c.keepAlive/time.Second)

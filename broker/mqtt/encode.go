@@ -39,7 +39,10 @@ func appendPuback(b []byte, id uint16) []byte {
 	return append(b, packets.Puback<<4, 2, byte(id>>8), byte(id))
 }
 
-const dupBit = 0x08
+const (
+	dupBit    = 0x08
+	retainBit = 0x01
+)
 
 // appendPublish writes a delivery. ok is false when it cannot be sent: it has
 // expired, or is larger than the client takes [MQTT-3.1.2-24].
@@ -73,6 +76,9 @@ func (c *conn) appendPublish(b []byte, d *broker.Delivery, now time.Time) (_ []b
 	}
 	if d.Dup {
 		b[begin] |= dupBit
+	}
+	if d.Retain {
+		b[begin] |= retainBit
 	}
 	return b, true
 }

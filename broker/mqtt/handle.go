@@ -70,9 +70,8 @@ func (c *conn) publish(first byte, body []byte) error {
 		return err
 	}
 	err = c.session.Publish(c.ctx, &p)
-	if p.Retain && (c.version == 5 || c.tree) {
-		// MQTT 5 was told Retain Available 0. An account on 3.1.1 learns it from its
-		// inbox; who has none must not believe that something was retained.
+	if p.Retain && c.version == 5 && !c.tree {
+		// It was told Retain Available 0 [MQTT-3.2.2-14]. On 3.1.1 the inbox tells.
 		return broker.ErrRetain
 	}
 	return err

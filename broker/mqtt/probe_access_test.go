@@ -205,8 +205,8 @@ func TestProbePublishesBeyondTheContractAreRefused(t *testing.T) {
 	}
 }
 
-// TestProbeWhatIsNotAvailableIsAnnouncedAndRefused: QoS 2, retained messages, shared
-// subscriptions, aliases, wills.
+// TestProbeWhatIsNotAvailableIsAnnouncedAndRefused: QoS 2, shared subscriptions, aliases; to
+// customers, retained messages and wills on topics that are not theirs.
 func TestProbeWhatIsNotAvailableIsAnnouncedAndRefused(t *testing.T) {
 	b := startOwn(t)
 	watcher := b.Service()
@@ -253,10 +253,18 @@ func TestProbeWhatIsNotAvailableIsAnnouncedAndRefused(t *testing.T) {
 		h := b.Customer(wire.V5, "eve", "phone")
 		h.Will = &wire.Packet{Topic: topic, QoS: 1, Payload: []byte(probeSay)}
 		c := wire.Dialed(t, b.Addr)
-		if p, err := c.Connect(h); err == nil && p.Code == 0 {
-			c.Alive()
-			c.Drop()
+		if p, err := c.Connect(h); err != nil || p.Code != 0x87 {
+			t.Errorf("a will on %q: %s, %v; want 0x87", topic, p, err)
 		}
+	}
+	h := b.Customer(wire.V5, "eve", "phone")
+	h.Will = &wire.Packet{Topic: "up/message", QoS: 1, Retain: true, Payload: []byte(probeSay)}
+	if p, err := wire.Dialed(t, b.Addr).Connect(h); err != nil || p.Code != 0x9a {
+		t.Errorf("a retained will: %s, %v; want 0x9a", p, err)
+	}
+	h.Will = &wire.Packet{Topic: "up/message", QoS: 1, Payload: []byte(`{"id":""}`)}
+	if p, err := wire.Dialed(t, b.Addr).Connect(h); err != nil || p.Code != 0x99 {
+		t.Errorf("a will that cannot be read: %s, %v; want 0x99", p, err)
 	}
 	ada.Accepted(9, "up/message", []byte(`{"id":"last","text":"coda"}`))
 	for {
