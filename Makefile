@@ -4,7 +4,7 @@ GO      ?= go
 VERSION := $(shell git describe --always --dirty 2>/dev/null)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: run build test check vet race desk desk-check desk-modules needs bench bench-parts clean
+.PHONY: run build test long check vet race desk desk-check desk-modules needs bench bench-parts clean
 
 run: build
 	./holdline serve
@@ -16,6 +16,10 @@ build:
 test: needs desk-modules
 	$(GO) test -timeout 25m ./...
 	cd agentd/desk && npm test && npm run browser
+
+# What takes too long for every change: longer storms, and a cluster whose servers are killed and frozen.
+long: needs desk-modules
+	HOLDLINE_LONG=1 $(GO) test -timeout 60m ./test ./broker/journal/jetstream
 
 check: needs desk-modules vet desk-check test race
 

@@ -27,7 +27,7 @@ var layout = map[string]pkg{
 	"broker/journal":             {"contract: the append-only record", "", ""},
 	"broker/journal/killpoint":   {"the named places where a test build dies", "", ""},
 	"broker/journal/journaltest": {"the contract test of journals", "broker/journal", ""},
-	"broker/journal/jetstream":   {"the journal of a cluster", "broker/journal broker/journal/killpoint broker/topics", "github.com/nats-io github.com/synadia-io/orbit.go"},
+	"broker/journal/jetstream":   {"the journal of a cluster", "broker/journal broker/journal/killpoint broker/topics", "github.com/nats-io"},
 	"broker/journal/memory":      {"the journal fake for tests", "broker/journal broker/topics", ""},
 	"broker/journal/pebble":      {"the embedded journal", "broker/journal broker/journal/killpoint broker/topics", "github.com/cockroachdb/pebble"},
 	"broker/mqtt":                {"connections and packets; the only importer of mochi", "broker broker/topics broker/journal broker/journal/killpoint broker/token", "github.com/mochi-mqtt/server github.com/coder/websocket"},
