@@ -63,6 +63,7 @@ var settings = []setting{
 	{name: "rate-customer", doc: "publishes of a customer's connection (default 2/20)"},
 	{name: "rate-agent", doc: "publishes of an agent's connection (default 20/100)"},
 	{name: "rate-device", doc: "publishes of a field device's connection (default 5/50)"},
+	{name: "debug", doc: "loopback address for profiles (net/http/pprof); off when empty"},
 	{name: "log", fallback: "info", doc: "debug, info, warn or error"},
 }
 
@@ -72,6 +73,7 @@ const configDoc = "configuration file, TOML (default DATA/holdline.toml when the
 type Config struct {
 	Data           string // absolute
 	MQTT, HTTP     string
+	Debug          string   // empty for none
 	TLS            mqtt.TLS // without an Addr when there is no certificate
 	Storage        engineURL
 	Journal        engineURL
@@ -181,6 +183,9 @@ func (c *Config) take(raw map[string]string) (faults []error) {
 		} else if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
 			fault(name, "%q: the port is not a number from 0 to 65535", raw[name])
 		}
+	}
+	if c.Debug = raw["debug"]; c.Debug != "" && !isLoopback(c.Debug) {
+		fault("debug", "%q is not a loopback address; write 127.0.0.1:PORT", c.Debug)
 	}
 	c.takeTLS(raw, fault)
 	c.Storage = c.engine("storage", raw, "sqlite", "holdline.db", []string{"sqlite", "postgres", "postgresql"}, nil, fault)

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,7 @@ type addresses struct {
 	MQTT  string `json:"mqtt"`
 	MQTTS string `json:"mqtts,omitempty"`
 	HTTP  string `json:"http"`
+	Debug string `json:"debug,omitempty"`
 }
 
 const addressesFile = "addresses.json"
@@ -113,14 +115,23 @@ func serve(ctx context.Context, c Config, log *slog.Logger, out io.Writer) (err 
 		CookieKey: cookieKey, Secure: c.SecureCookies, Tenant: chat.DefaultTenant,
 	})
 	operators := sessions.Handler(sessions.Config{Broker: p.broker, Keys: keys, Log: log})
-	return runParts(ctx, log, []part{
+	profiles, err := c.listenDebug(ctx)
+	if err != nil {
+		return err
+	}
+	parts := []part{
 		{"health", p.serveHTTP(web, apiHandler, operators)},
 		{"upkeep", p.upkeep},
 		{"agentd", p.agentd.Run},
 		{"bridge", p.bridge.Run},
 		{"broker", p.broker.Run},
 		{"mqtt", p.mqtt.Run},
-	}, func() {
+	}
+	if profiles != nil {
+		at.Debug = profiles.Addr().String()
+		parts = slices.Insert(parts, 0, part{"debug", serveDebug(profiles, log)}) // up first: a start that hangs can be looked at
+	}
+	return runParts(ctx, log, parts, func() {
 		first, err := p.firstAgent(ctx) // not before: a start that fails could not show the password
 		if err != nil && ctx.Err() == nil {
 			log.Error("first agent not made; holdline agent add makes one", "err", err)
