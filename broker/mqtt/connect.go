@@ -258,7 +258,9 @@ func (c *conn) connack(present bool, assigned string, l broker.Limits, asked, ex
 // turnAway answers a CONNECT with no.
 func (c *conn) turnAway(t *turnAway) {
 	c.srv.gauge.Reject(t.reason)
-	c.srv.log.InfoContext(c.ctx, "connection refused", "device", c.id, "reason", t.reason, "err", t.detail)
+	if c.srv.refusals.Allow() { // whoever is a stranger must not fill the disk with lines
+		c.srv.log.InfoContext(c.ctx, "connection refused", "device", c.id[:min(len(c.id), broker.MaxClientBytes)], "reason", t.reason, "err", t.detail)
+	}
 	var answer []byte
 	switch {
 	case c.version == 5:

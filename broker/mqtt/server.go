@@ -23,6 +23,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"golang.org/x/time/rate"
+
 	"holdline/broker"
 )
 
@@ -68,6 +70,7 @@ type Server struct {
 	tls       net.Listener // nil without TLS
 	secured   *secured
 	admission *admission
+	refusals  *rate.Limiter // of lines in the log about who was turned away
 
 	mu      sync.Mutex // guards what follows
 	conns   map[*conn]struct{}
@@ -83,7 +86,10 @@ func NewServer(c Config) *Server {
 	if c.MaxConnections == 0 {
 		c.MaxConnections = defaultMaxConnections
 	}
-	return &Server{Config: c, broker: c.Broker, gauge: c.Broker.Gauge(), log: c.Log, admission: newAdmission(c.Admission), conns: map[*conn]struct{}{}}
+	return &Server{
+		Config: c, broker: c.Broker, gauge: c.Broker.Gauge(), log: c.Log, admission: newAdmission(c.Admission),
+		refusals: rate.NewLimiter(10, 20), conns: map[*conn]struct{}{},
+	}
 }
 
 // Listen binds the address. Connections wait in the kernel until Run.
