@@ -200,6 +200,13 @@ func (s *Session) resume(r *record, crashed bool) {
 	d.next, d.sent, d.before, d.skip = r.cursor.Seq, r.sent, r.sent, r.ahead
 	d.presumed, d.maybe = r.presumed, r.maybe
 	d.owed = r.owed.again()
+	d.window.releasing, d.window.beside = r.releasing, len(r.releasing)
+	for _, id := range r.received {
+		if s.received == nil {
+			s.received = map[uint16]received{}
+		}
+		s.received[id] = received{}
+	}
 	s.setSubs(slices.DeleteFunc(r.subs, func(x *subscription) bool { return x.until != 0 && x.until <= r.cursor.Seq }))
 }
 
@@ -246,6 +253,7 @@ func (s *Session) presence(p chat.Presence) []journal.Entry {
 // Begin starts delivery; the answer to CONNECT is on its way. Only now the
 // connection that had the session is closed.
 func (s *Session) Begin() {
+	s.resend()
 	s.mu.Lock()
 	if !s.closed { // it may be another's by now
 		s.begin()

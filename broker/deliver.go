@@ -26,7 +26,7 @@ type Message struct {
 }
 
 // frames are the ways to write a message: by protocol version, QoS and mount.
-type frames [8]atomic.Pointer[[]byte]
+type frames [12]atomic.Pointer[[]byte]
 
 // Shared reports whether several sessions get the message, so that it is worth
 // to keep what was encoded for one of them.
@@ -59,8 +59,11 @@ func messageOf(e *journal.Entry) *Message {
 	var mark byte
 	if m.Properties, mark = splitMark(e.Properties); mark != 0 {
 		m.retain = mark&markRetain != 0
-		if mark&markOnce != 0 {
+		switch {
+		case mark&markOnce != 0:
 			m.most = 0
+		case mark&markTwice != 0:
+			m.most = 2
 		}
 	}
 	return m
@@ -265,7 +268,7 @@ func (s *Session) put(m *Message, how manner) bool {
 		if !d.window.fits(m.Seq) {
 			return false
 		}
-		d.window.add(m.Seq)
+		d.window.add(m.Seq, how.qos == 2)
 		out.ID = packetID(m.Seq)
 		out.Dup = m.Seq <= d.before || m.Seq <= d.presumed && d.maybe > 0 // [MQTT-3.3.1-1]
 		d.maybe--
@@ -323,11 +326,13 @@ func (s *Session) Take(dst []Delivery, bytes int) []Delivery {
 	return dst
 }
 
-// Acknowledge takes the client's PUBACK. Ids of nothing in flight are ignored.
-func (s *Session) Acknowledge(id uint16) {
+// Acknowledge takes the client's PUBACK. Ids of nothing in flight with QoS 1 are ignored.
+func (s *Session) Acknowledge(id uint16) { s.acknowledge(id, false) }
+
+func (s *Session) acknowledge(id uint16, twice bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || !s.settled(id) {
+	if s.closed || !s.settled(id, twice) {
 		return
 	}
 	s.b.count.confirmed.Add(1)
@@ -338,12 +343,13 @@ func (s *Session) Acknowledge(id uint16) {
 	}
 }
 
-// settled ends what is in flight under an id; false when there is nothing. s.mu is held.
-func (s *Session) settled(id uint16) bool {
+// settled ends what is in flight under an id, with QoS 2 or 1; false when there
+// is nothing. s.mu is held.
+func (s *Session) settled(id uint16, twice bool) bool {
 	if id > idRange {
-		return s.deliver.settleOwed(id)
+		return s.deliver.settleOwed(id, twice)
 	}
-	return s.deliver.window.ack(id)
+	return s.deliver.window.ack(id, twice)
 }
 
 // Drop says that a delivery that was taken cannot be sent: too large for the
@@ -353,7 +359,7 @@ func (s *Session) Drop(d Delivery) {
 	if d.QoS == 0 {
 		return
 	}
-	s.Acknowledge(d.ID)
+	s.acknowledge(d.ID, d.QoS == 2)
 	s.refill()
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,17 @@ type node struct {
 	t    testing.TB
 	j    *memory.Journal
 	stop func()
+
+	crashed *atomic.Bool // its journal answers nothing any more
+}
+
+// crash ends the node and its journal as kill -9 would, and starts the next life.
+func (n *node) crash() *node {
+	n.t.Helper()
+	j := n.j.Crash()
+	n.crashed.Store(true)
+	n.stop()
+	return start(n.t, j)
 }
 
 func start(t testing.TB, j *memory.Journal) *node {
@@ -52,7 +64,7 @@ func startOn(t testing.TB, j *memory.Journal, as journal.Journal) *node {
 	case err := <-done:
 		t.Fatalf("Run: %v", err)
 	}
-	n := &node{Broker: b, t: t, j: j}
+	n := &node{Broker: b, t: t, j: j, crashed: new(atomic.Bool)}
 	n.stop = sync.OnceFunc(func() {
 		cancel()
 		<-done
@@ -74,12 +86,14 @@ type phone struct {
 	present bool
 	ctx     context.Context
 
-	mu     sync.Mutex
-	acks   []broker.Ack
-	closed broker.Reason
-	cancel context.CancelFunc
-	woken  chan struct{}
-	ended  sync.Once
+	mu      sync.Mutex
+	acks    []broker.Ack
+	closed  broker.Reason
+	cancel  context.CancelFunc
+	woken   chan struct{}
+	crashed *atomic.Bool // the node's
+	ending  atomic.Bool
+	ended   chan struct{}
 }
 
 func (p *phone) Wake() {
@@ -109,11 +123,15 @@ func (p *phone) Close(r broker.Reason) {
 }
 
 func (p *phone) end(clean bool) {
-	p.ended.Do(func() {
-		if err := p.s.End(p.ctx, clean, nil); err != nil && !errors.Is(err, broker.ErrUnavailable) {
-			p.t.Errorf("End: %v", err)
-		}
-	})
+	if p.ending.Swap(true) {
+		<-p.ended
+		return
+	}
+	defer close(p.ended)
+	err := p.s.End(p.ctx, clean, nil)
+	if err != nil && !errors.Is(err, broker.ErrUnavailable) && !p.crashed.Load() {
+		p.t.Errorf("End: %v", err)
+	}
 }
 
 // drop ends the connection as a lost link does.
@@ -134,7 +152,7 @@ func service(subject, id string) broker.Identity {
 }
 
 func (n *node) dial(h broker.Hello) (*phone, error) {
-	p := &phone{t: n.t, who: h.Identity, woken: make(chan struct{}, 1)}
+	p := &phone{t: n.t, who: h.Identity, woken: make(chan struct{}, 1), ended: make(chan struct{}), crashed: n.crashed}
 	p.ctx, p.cancel = context.WithCancel(context.WithoutCancel(n.t.Context()))
 	h.Link = p
 	s, present, err := n.Connect(p.ctx, h)

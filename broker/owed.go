@@ -78,20 +78,21 @@ func (o *owed) rescan(subs []*subscription, scans []scan) {
 }
 
 // nextID is an id that is not in flight. There are more ids than any window is wide.
-func (o *owed) nextID() uint16 {
+func (d *delivery) nextID() uint16 {
+	o := &d.owed
 	for {
 		if o.last++; o.last <= idRange {
 			o.last = idRange + 1
 		}
-		if !slices.ContainsFunc(o.items, func(i item) bool { return i.id == o.last }) {
+		if !slices.ContainsFunc(o.items, func(i item) bool { return i.id == o.last }) && !slices.Contains(d.window.releasing, o.last) {
 			return o.last
 		}
 	}
 }
 
 // settleOwed ends a delivery outside the cursor.
-func (d *delivery) settleOwed(id uint16) bool {
-	i := slices.IndexFunc(d.owed.items, func(i item) bool { return i.id == id && i.sent })
+func (d *delivery) settleOwed(id uint16, twice bool) bool {
+	i := slices.IndexFunc(d.owed.items, func(i item) bool { return i.id == id && i.sent && (i.qos == 2) == twice })
 	if i < 0 {
 		return false
 	}
@@ -156,7 +157,7 @@ func (s *Session) giveOut(now time.Time) (given, full bool) {
 			case left == 0:
 				return false
 			case qos > 0:
-				o.items = append(o.items, item{id: o.nextID(), qos: qos, filter: x.filter, topic: m.Topic, through: x.through})
+				o.items = append(o.items, item{id: d.nextID(), qos: qos, filter: x.filter, topic: m.Topic, through: x.through})
 				given = true
 				left--
 			case !d.holds(m):

@@ -11,6 +11,8 @@ const (
 	markOnce = 0x01
 	// markRetain: it came with the retain flag.
 	markRetain = 0x02
+	// markTwice: it came with QoS 2.
+	markTwice = 0x04
 )
 
 // oldOnce is how journals of the first days mark a publish of QoS 0.

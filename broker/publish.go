@@ -29,17 +29,31 @@ type Publish struct {
 	Oversize int
 }
 
-// Ack is the decision about one publish: nil when it is durable, otherwise
-// what it was refused for (see Final).
+// AckKind is what an Ack answers.
+type AckKind byte
+
+// The kinds of answers.
+const (
+	Puback  AckKind = iota // to a publish of QoS 1
+	Pubrec                 // to a publish of QoS 2
+	Pubcomp                // to a PUBREL; Err may be ErrNoID
+	Pubrel                 // to a PUBREC; Err may be ErrNoID
+)
+
+// Ack is the answer to one packet of the client. To a publish it is the decision: Err
+// is nil when it is durable, otherwise what it was refused for (see Final).
 type Ack struct {
-	ID  uint16
-	Err error
+	ID   uint16
+	Kind AckKind
+	// frees: it makes room for another publish. fresh: the id was not in the record before.
+	frees, fresh bool
+	Err          error
 }
 
 // inbound is the publishing side of a session.
 type inbound struct {
 	batch   *batch       // being filled by the reader; nil when empty
-	waiting atomic.Int32 // publishes of QoS 1 without acknowledgement
+	waiting atomic.Int32 // publishes that count against our Receive Maximum
 	freed   chan struct{}
 	refused []time.Time // the last refusals, oldest first
 	// short and full are the last topic and where it is mounted: clients repeat themselves.
@@ -56,8 +70,11 @@ type batch struct {
 	sub   journal.Submission
 	bytes []byte // what the entries consist of, until the journal has its own copy
 	acks  []Ack
-	done  bool
-	err   error
+	// record tells that the session's record is to be written with it, holds that it is.
+	record, holds bool
+
+	done bool
+	err  error
 }
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
@@ -91,6 +108,9 @@ func markOf(p *Publish) (mark byte) {
 	if p.QoS == 0 {
 		mark |= markOnce
 	}
+	if p.QoS == 2 {
+		mark |= markTwice
+	}
 	if p.Retain {
 		mark |= markRetain
 	}
@@ -123,6 +143,9 @@ func (b *batch) retain(e *journal.Entry) {
 // Link.Acked, in the order of the calls. An error means that the connection must end.
 func (s *Session) Publish(ctx context.Context, p *Publish) error {
 	s.b.count.received.Add(1)
+	if p.QoS == 2 && s.hasReceived(p.ID) {
+		return s.settle(ctx, Ack{ID: p.ID, Kind: Pubrec}, false) // it was taken; only the answer was lost [MQTT-4.3.3-10]
+	}
 	if p.QoS > 0 {
 		if err := s.claim(ctx); err != nil {
 			return err
@@ -143,7 +166,13 @@ func (s *Session) Publish(ctx context.Context, p *Publish) error {
 	if p.Expiry > 0 {
 		entry.Expires = time.Now().UTC().Add(p.Expiry)
 	}
+	if p.QoS == 2 {
+		if _, err := s.receive(p.ID); err != nil {
+			return err
+		}
+	}
 	b := s.filling()
+	b.record = b.record || p.QoS == 2
 	entry.Properties = b.keepProperties(markOf(p), p.Properties)
 	entry.Payload = b.keep(p.Payload)
 	b.sub.Entries = append(b.sub.Entries, entry)
@@ -284,8 +313,12 @@ func (s *Session) filling() *batch {
 // filled adds the decision about p, and submits a batch that is large enough.
 func (s *Session) filled(ctx context.Context, p *Publish, err error) error {
 	b := s.filling()
-	if p.QoS > 0 {
-		b.acks = append(b.acks, Ack{p.ID, err})
+	switch p.QoS {
+	case 1:
+		b.acks = append(b.acks, Ack{ID: p.ID, frees: true, Err: err})
+	case 2:
+		// A 3.1.1 client does not know our bound and must not be kept from releasing.
+		b.acks = append(b.acks, Ack{ID: p.ID, Kind: Pubrec, frees: err != nil || !s.strict, fresh: err == nil, Err: err})
 	}
 	if len(b.sub.Entries) >= batchEntries || len(b.acks) >= batchEntries || len(b.bytes) >= batchBytes {
 		return s.Flush(ctx)
@@ -304,17 +337,27 @@ func (s *Session) Flush(ctx context.Context) error {
 	s.in.mu.Lock()
 	s.in.queue = append(s.in.queue, b)
 	s.in.mu.Unlock()
-	if len(b.sub.Entries) == 0 {
+	durable := b.record && s.durable
+	if len(b.sub.Entries) == 0 && !durable {
 		s.decided(b, nil)
 		s.link.Wake()
 		return nil
 	}
 	b.sub.Done = b.appended
 	ctx, cancel := context.WithTimeout(ctx, patience)
-	err := s.b.j.Append(ctx, &b.sub)
-	cancel()
+	defer cancel()
+	var err error
+	if durable {
+		err = b.withRecord(ctx)
+	}
+	if err == nil {
+		if err = s.b.j.Append(ctx, &b.sub); err != nil {
+			b.taken(false)
+			b.written(journal.Result{Err: err})
+			err = fault(err)
+		}
+	}
 	if err != nil {
-		err = fault(err)
 		s.decided(b, err)
 		s.link.Wake()
 		if ctx.Err() == nil {
@@ -329,7 +372,16 @@ func (s *Session) Flush(ctx context.Context) error {
 func (b *batch) appended(r journal.Result) {
 	broker, link := b.s.b, b.s.link
 	err := fault(r.Err)
+	if b.record {
+		b.taken(err == nil)
+	}
+	b.written(r)
+	alone := len(b.sub.Entries) == 0
 	b.s.decided(b, err)
+	if alone && err == nil {
+		link.Wake() // the follower hears nothing of it
+		return
+	}
 	if err != nil {
 		broker.failed(r.Err)
 		link.Wake()
@@ -350,11 +402,18 @@ func (s *Session) decided(b *batch, err error) {
 		s.in.queue = s.in.queue[:len(s.in.queue)-1]
 		if b.err != nil {
 			for i := range b.acks {
-				b.acks[i].Err = b.err
+				a := &b.acks[i]
+				a.Err, a.frees = b.err, a.frees || a.fresh
 			}
 		}
 		if len(b.acks) > 0 {
-			s.in.waiting.Add(-int32(len(b.acks)))
+			var freed int32
+			for i := range b.acks {
+				if b.acks[i].frees {
+					freed++
+				}
+			}
+			s.in.waiting.Add(-freed)
 			s.b.count.acked.Add(uint64(len(b.acks)))
 			s.link.Acked(b.acks)
 			select {

@@ -68,6 +68,9 @@ type record struct {
 	subs     []*subscription
 	owed     owed
 	will     *will // while it may have to be published
+	// The handshakes of QoS 2 that are not over: ids of publishes that were taken and
+	// not released, and of deliveries that were received and not completed.
+	received, releasing []uint16
 }
 
 // ends is when the session is over if nobody comes.
@@ -81,6 +84,7 @@ const recordFormat = 2
 const (
 	partOwed = 1 << iota
 	partWill
+	partHandshakes
 )
 
 const (
@@ -132,12 +136,18 @@ func (r *record) encode() []byte {
 	if r.will != nil {
 		parts |= partWill
 	}
+	if len(r.received)+len(r.releasing) > 0 {
+		parts |= partHandshakes
+	}
 	b = binary.AppendUvarint(b, parts)
 	if parts&partOwed != 0 {
 		b = r.owed.append(b)
 	}
 	if parts&partWill != 0 {
 		b = r.will.append(b)
+	}
+	if parts&partHandshakes != 0 {
+		b = r.appendHandshakes(b)
 	}
 	return b
 }
@@ -239,6 +249,9 @@ func (r *record) parts(in *reader) {
 	}
 	if parts&partWill != 0 {
 		r.will = readWill(in)
+	}
+	if parts&partHandshakes != 0 {
+		r.readHandshakes(in)
 	}
 }
 

@@ -25,7 +25,8 @@ func sampleRecord() *record {
 			items: []item{{id: 65535, qos: 1, filter: "a/+", topic: "a/6", through: 999}, {id: 32768, qos: 1, filter: "a/+", topic: "a/7", through: 999}},
 			last:  32768,
 		},
-		will: &will{topic: "a/b", partition: journal.NoPartition, properties: []byte{marked | markRetain}, payload: []byte("gone"), expiry: 1, delay: time.Minute},
+		will:     &will{topic: "a/b", partition: journal.NoPartition, properties: []byte{marked | markRetain}, payload: []byte("gone"), expiry: 1, delay: time.Minute},
+		received: []uint16{1, 700, 65535}, releasing: []uint16{9, 3},
 	}
 }
 

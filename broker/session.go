@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -94,8 +95,9 @@ type Session struct {
 	overlap  bool             // a topic may match more than one of the subs
 	revision int              // grows when subs change
 	deliver  delivery
-	dirty    bool // waits for a checkpoint
-	unsaved  int  // acknowledgements since the last one
+	received map[uint16]received // by packet id
+	dirty    bool                // waits for a checkpoint
+	unsaved  int                 // acknowledgements since the last one
 }
 
 // Epoch is the session's connection count.
@@ -180,7 +182,7 @@ func (s *Session) picture() record {
 	return record{
 		epoch: s.epoch, cursor: journal.Cursor{Epoch: s.life, Seq: s.cursor()}, sent: s.deliver.sent,
 		ahead: s.ahead(), expiry: s.expiry, node: s.b.Node, subs: s.subs, owed: s.deliver.owed.picture(),
-		will: s.will,
+		will: s.will, received: s.receivedIDs(), releasing: slices.Clone(s.deliver.window.releasing),
 	}
 }
 

@@ -31,7 +31,7 @@ func (s *Session) Subscribe(ctx context.Context, asked []Subscription) ([]Grant,
 	var scans []scan
 	grants := make([]Grant, len(asked))
 	for n, a := range asked {
-		a.QoS = min(a.QoS, 1)
+		a.QoS = min(a.QoS, 2)
 		full, err := s.mountFilter(a.Filter)
 		if err != nil {
 			grants[n].Err = err

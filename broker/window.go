@@ -1,5 +1,7 @@
 package broker
 
+import "slices"
+
 // idRange is how many packet ids cursor deliveries use: 1 + (seq mod idRange).
 // A message sent again has its id without anybody remembering it; the ids above
 // are left for deliveries that have no place in the journal.
@@ -16,6 +18,9 @@ type window struct {
 	head    int
 	waiting int // slots that are not acknowledged
 	beside  int // deliveries outside the cursor that are not acknowledged
+	// releasing are the packet ids of QoS 2 that wait for their PUBCOMP, in the order
+	// of their PUBRECs. Their messages are done.
+	releasing []uint16
 	// ids marks the packet ids in use; only windows too large to look through have it.
 	ids *[(idRange + 64) / 64]uint64
 }
@@ -23,6 +28,7 @@ type window struct {
 type slot struct {
 	seq   uint64
 	acked bool
+	twice bool // QoS 2
 }
 
 // smallWindow is the largest number of slots that is looked through.
@@ -51,6 +57,9 @@ func (w *window) fits(seq uint64) bool {
 		return false
 	}
 	id := packetID(seq)
+	if len(w.releasing) > 0 && slices.Contains(w.releasing, id) {
+		return false
+	}
 	if w.ids != nil {
 		return w.ids[id/64]&(1<<(id%64)) == 0
 	}
@@ -63,9 +72,9 @@ func (w *window) fits(seq uint64) bool {
 }
 
 // add notes that the entry is on its way. It must fit and be newer than all before.
-func (w *window) add(seq uint64) {
+func (w *window) add(seq uint64, twice bool) {
 	w.keep()
-	w.slots = append(w.slots, slot{seq: seq})
+	w.slots = append(w.slots, slot{seq: seq, twice: twice})
 	w.waiting++
 	if w.ids == nil && len(w.live()) > smallWindow {
 		w.ids = new([(idRange + 64) / 64]uint64)
@@ -84,7 +93,7 @@ func (w *window) add(seq uint64) {
 func (w *window) pass(seq uint64) {
 	if w.head < len(w.slots) {
 		w.keep()
-		w.slots = append(w.slots, slot{seq, true})
+		w.slots = append(w.slots, slot{seq: seq, acked: true})
 	}
 }
 
@@ -93,12 +102,13 @@ func (w *window) mark(seq uint64) {
 	w.ids[id/64] |= 1 << (id % 64)
 }
 
-// ack takes an acknowledgement; ok is false when nothing with that id is in flight.
-func (w *window) ack(id uint16) (ok bool) {
+// ack takes an acknowledgement; ok is false when nothing with that id and kind of
+// QoS is in flight.
+func (w *window) ack(id uint16, twice bool) (ok bool) {
 	live := w.live()
 	for i := range live {
 		s := &live[i]
-		if s.acked || packetID(s.seq) != id {
+		if s.acked || packetID(s.seq) != id || s.twice != twice {
 			continue
 		}
 		s.acked = true

@@ -30,7 +30,7 @@ func TestWindowAgreesWithAModel(t *testing.T) {
 				}
 				if want {
 					seq = next
-					w.add(seq)
+					w.add(seq, false)
 					unacked, all = append(unacked, seq), append(all, seq)
 				}
 			} else if len(unacked) > 0 {
@@ -39,10 +39,10 @@ func TestWindowAgreesWithAModel(t *testing.T) {
 					i = r.IntN(len(unacked))
 				}
 				id := packetID(unacked[i])
-				if !w.ack(id) {
+				if !w.ack(id, false) {
 					t.Fatalf("limit %d step %d: ack(%d) = false", limit, step, id)
 				}
-				if w.ack(id) {
+				if w.ack(id, false) {
 					t.Fatalf("limit %d step %d: ack(%d) twice", limit, step, id)
 				}
 				unacked = slices.Delete(unacked, i, i+1)

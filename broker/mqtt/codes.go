@@ -52,6 +52,8 @@ func refusal(err error) packets.Code {
 	switch {
 	case err == nil:
 		return packets.CodeSuccess
+	case errors.Is(err, broker.ErrNoID):
+		return packets.ErrPacketIdentifierNotFound
 	case errors.Is(err, broker.ErrTopic):
 		return packets.ErrTopicNameInvalid
 	case errors.Is(err, chat.ErrForbidden):

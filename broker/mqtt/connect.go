@@ -150,8 +150,6 @@ func (c *conn) admit(p *packets.Packet, will *broker.Will) error {
 	c.quiet = props.RequestProblemInfoFlag && props.RequestProblemInfo == 0
 	c.largest = int(props.MaximumPacketSize)
 	switch {
-	case in.WillFlag && in.WillQos == 2:
-		return &turnAway{packets.ErrQosNotSupported, oldForbidden, "a will of QoS 2 is not available; use QoS 1", "will"} // [MQTT-3.2.2-12]
 	case props.AuthenticationMethod != "" || len(props.AuthenticationData) > 0:
 		return &turnAway{packets.ErrBadAuthenticationMethod, oldForbidden, "send the token as password", "method"}
 	}
@@ -243,7 +241,6 @@ func (c *conn) connack(present bool, assigned string, l broker.Limits, asked, ex
 		props.ReceiveMaximum = uint16(l.Inbound)
 		props.MaximumPacketSize = uint32(l.PacketBytes)
 		props.AssignedClientID = assigned
-		props.MaximumQosFlag, props.MaximumQos = true, 1
 		props.RetainAvailableFlag = !c.tree // and then it is 0
 		props.SharedSubAvailableFlag = true // and it is 0
 		if c.keepAlive != asked {

@@ -35,8 +35,14 @@ func sizeVariable(n int) int {
 	return 4
 }
 
-func appendPuback(b []byte, id uint16) []byte {
-	return append(b, packets.Puback<<4, 2, byte(id>>8), byte(id))
+func appendAck(b []byte, kind broker.AckKind, id uint16) []byte {
+	return append(b, ackHeads[kind], 2, byte(id>>8), byte(id))
+}
+
+// ackHeads are the first bytes of the answers.
+var ackHeads = [...]byte{
+	broker.Puback: packets.Puback << 4, broker.Pubrec: packets.Pubrec << 4,
+	broker.Pubcomp: packets.Pubcomp << 4, broker.Pubrel: packets.Pubrel<<4 | 2,
 }
 
 const (
@@ -62,10 +68,10 @@ func (c *conn) appendPublish(b []byte, d *broker.Delivery, now time.Time) (_ []b
 	} else {
 		i := int(d.QoS)
 		if v5 {
-			i |= 2
+			i += 3
 		}
 		if c.tree {
-			i |= 4
+			i += 6
 		}
 		// The same for everybody with this version, QoS and mount: the packet id
 		// comes from the entry alone.
@@ -144,6 +150,12 @@ func (c *conn) packet(kind byte, fill func(*packets.Packet)) []byte {
 		err = p.ConnackEncode(&b)
 	case packets.Puback:
 		err = p.PubackEncode(&b)
+	case packets.Pubrec:
+		err = p.PubrecEncode(&b)
+	case packets.Pubrel:
+		err = p.PubrelEncode(&b)
+	case packets.Pubcomp:
+		err = p.PubcompEncode(&b)
 	case packets.Suback:
 		err = p.SubackEncode(&b)
 	case packets.Unsuback:
@@ -171,9 +183,12 @@ func reason(s string) string {
 	return s[:n]
 }
 
-// negativePuback is an MQTT 5 PUBACK that says no.
-func (c *conn) negativePuback(a broker.Ack) []byte {
-	return c.packet(packets.Puback, func(p *packets.Packet) {
+// negative is an answer of MQTT 5 that says no.
+func (c *conn) negative(a broker.Ack) []byte {
+	return c.packet(ackHeads[a.Kind]>>4, func(p *packets.Packet) {
+		if a.Kind == broker.Pubrel {
+			p.FixedHeader.Qos = 1 // its flags
+		}
 		p.PacketID, p.ReasonCode, p.Properties.ReasonString = a.ID, refusal(a.Err).Code, reason(a.Err.Error())
 	})
 }

@@ -21,11 +21,11 @@ func (c *conn) handle(first byte, body []byte) error {
 	switch kind, flags := first>>4, first&0x0f; kind {
 	case packets.Publish:
 		return c.publish(first, body)
-	case packets.Puback:
-		if flags != 0 {
-			return malformed("flags of PUBACK")
+	case packets.Puback, packets.Pubrec, packets.Pubrel, packets.Pubcomp:
+		if kind == packets.Pubrel && flags != 2 || kind != packets.Pubrel && flags != 0 { // [MQTT-3.6.1-1]
+			return malformed("flags of an acknowledgement")
 		}
-		return c.puback(body)
+		return c.acknowledged(kind, body)
 	case packets.Subscribe:
 		if flags != 2 { // [MQTT-3.8.1-1]
 			return malformed("flags of SUBSCRIBE")
@@ -49,8 +49,6 @@ func (c *conn) handle(first byte, body []byte) error {
 		return c.goodbye(body)
 	case packets.Connect:
 		return violation("a second CONNECT") // [MQTT-3.1.0-2]
-	case packets.Pubrec, packets.Pubrel, packets.Pubcomp:
-		return violation("QoS 2 is not available")
 	case packets.Auth:
 		if c.version == 5 {
 			return violation("AUTH without an authentication method") // [MQTT-4.12.0-6]
@@ -83,8 +81,6 @@ func (c *conn) publishHead(first byte, body []byte) (p broker.Publish, err error
 	switch {
 	case p.QoS == 3:
 		return p, malformed("QoS 3") // [MQTT-3.3.1-4]
-	case p.QoS == 2:
-		return p, &fault{packets.ErrQosNotSupported, "QoS 2 is not available; use QoS 1"} // [MQTT-3.2.2-11]
 	case p.QoS == 0 && first&dupBit != 0:
 		return p, malformed("DUP with QoS 0") // [MQTT-3.3.1-2]
 	}
@@ -128,9 +124,10 @@ func (c *conn) publishHead(first byte, body []byte) (p broker.Publish, err error
 	return p, nil
 }
 
-func (c *conn) puback(body []byte) error {
+// acknowledged takes PUBACK, PUBREC, PUBREL and PUBCOMP.
+func (c *conn) acknowledged(kind byte, body []byte) error {
 	if len(body) < 2 || c.version != 5 && len(body) > 2 {
-		return malformed("PUBACK")
+		return malformed("acknowledgement")
 	}
 	if len(body) > 3 {
 		props, rest, err := section(body[3:])
@@ -138,7 +135,7 @@ func (c *conn) puback(body []byte) error {
 			return err
 		}
 		if len(rest) > 0 {
-			return malformed("PUBACK is too long")
+			return malformed("acknowledgement is too long")
 		}
 		if err := eachProperty(packets.Puback, props, nil); err != nil {
 			return err
@@ -147,6 +144,14 @@ func (c *conn) puback(body []byte) error {
 	id := binary.BigEndian.Uint16(body)
 	if id == 0 {
 		return violation("packet identifier 0")
+	}
+	switch kind {
+	case packets.Pubrec:
+		return c.session.Receipt(c.ctx, id, len(body) > 2 && body[2] >= 0x80)
+	case packets.Pubrel:
+		return c.session.Release(c.ctx, id)
+	case packets.Pubcomp:
+		return c.session.Complete(c.ctx, id)
 	}
 	c.session.Acknowledge(id) // whatever the reason code: it ends the delivery [MQTT-4.4.0-2]
 	return nil

@@ -205,7 +205,7 @@ func TestProbePublishesBeyondTheContractAreRefused(t *testing.T) {
 	}
 }
 
-// TestProbeWhatIsNotAvailableIsAnnouncedAndRefused: QoS 2, shared subscriptions, aliases; to
+// TestProbeWhatIsNotAvailableIsAnnouncedAndRefused: shared subscriptions, aliases; to
 // customers, retained messages and wills on topics that are not theirs.
 func TestProbeWhatIsNotAvailableIsAnnouncedAndRefused(t *testing.T) {
 	b := startOwn(t)
@@ -215,12 +215,15 @@ func TestProbeWhatIsNotAvailableIsAnnouncedAndRefused(t *testing.T) {
 		property byte
 		want     uint32
 	}{
-		{wire.MaximumQoS, 1}, {wire.RetainAvailable, 0}, {wire.SharedAvailable, 0},
+		{wire.RetainAvailable, 0}, {wire.SharedAvailable, 0},
 		{wire.ReceiveMaximum, 16}, {wire.MaximumPacketSize, 64 << 10},
 	} {
 		if n, ok := ada.Connack.Properties.Num(tt.property); !ok || n != tt.want {
 			t.Errorf("CONNACK property %#02x = %d, %t; want %d", tt.property, n, ok, tt.want)
 		}
+	}
+	if n, ok := ada.Connack.Properties.Num(wire.MaximumQoS); ok {
+		t.Errorf("CONNACK limits the QoS to %d", n)
 	}
 	if n, _ := ada.Connack.Properties.Num(wire.TopicAliasMaximum); n != 0 {
 		t.Errorf("CONNACK allows %d topic aliases", n)
@@ -231,7 +234,6 @@ func TestProbeWhatIsNotAvailableIsAnnouncedAndRefused(t *testing.T) {
 		code   byte
 	}{
 		{"retained", wire.Packet{Type: wire.Publish, QoS: 1, ID: 1, Retain: true, Topic: "up/message", Payload: []byte(probeSay)}, 0x9a},
-		{"QoS 2", wire.Packet{Type: wire.Publish, QoS: 2, ID: 1, Topic: "up/message", Payload: []byte(probeSay)}, 0x9b},
 		{"alias", wire.Packet{Type: wire.Publish, QoS: 1, ID: 1, Topic: "up/message", Payload: []byte(probeSay),
 			Properties: wire.Properties{{ID: wire.TopicAlias, Num: 1}}}, 0x94},
 	} {

@@ -82,11 +82,14 @@ func (c *conn) Acked(acks []broker.Ack) {
 	for _, a := range acks {
 		switch {
 		case a.Err == nil:
-			o.out = appendPuback(o.out, a.ID)
-		case c.version == 5 && (broker.Final(a.Err) || errors.Is(a.Err, broker.ErrBusy)):
-			o.out = append(o.out, c.negativePuback(a)...)
+			o.out = appendAck(o.out, a.Kind, a.ID)
+		case errors.Is(a.Err, broker.ErrNoID) && c.version != 5:
+			o.out = appendAck(o.out, a.Kind, a.ID) // [MQTT-4.3.3-11]
+		case c.version == 5 && (broker.Final(a.Err) || errors.Is(a.Err, broker.ErrNoID) ||
+			errors.Is(a.Err, broker.ErrBusy) && (a.Kind == broker.Puback || a.Kind == broker.Pubrec)):
+			o.out = append(o.out, c.negative(a)...)
 		case broker.Final(a.Err):
-			o.out = appendPuback(o.out, a.ID) // the inbox tells: MQTT 3.1.1 cannot say no
+			o.out = appendAck(o.out, a.Kind, a.ID) // the inbox tells: MQTT 3.1.1 cannot say no
 		default:
 			// Without an acknowledgement the client sends again, on its next connection
 			// [MQTT-4.4.0-1]. What comes after must not be acknowledged either.
