@@ -63,6 +63,10 @@ type connection struct {
 	acks []unacked
 	held []held // own events that cannot be delivered yet
 
+	// acked are the items that were acknowledged here while the sync was on: the
+	// server has them, whatever it forgot before.
+	acked []uint64
+
 	// What the batch changed and is not on disk yet.
 	moved map[string]bool // inboxes whose place moved
 	recs  []record
@@ -391,6 +395,9 @@ func (n *connection) acknowledged(p *packets.Puback) {
 			return
 		}
 		n.recs = append(n.recs, record{Acked: i.N})
+		if n.c.sync.anew {
+			n.acked = append(n.acked, i.N)
+		}
 		n.receipt(Receipt{ID: i.ID, Status: Acknowledged})
 	case final:
 		n.refuse(i, reason, reasonString(p))

@@ -160,6 +160,10 @@ func (n *connection) synced() {
 	if s.anew {
 		s.anew = false
 		n.recs = append(n.recs, record{Anew: true})
+		for _, number := range n.acked {
+			n.recs = append(n.recs, record{Acked: number})
+		}
+		n.acked = nil
 	}
 }
 
