@@ -217,6 +217,7 @@ test('the keyboard alone is enough', async (t) => {
   await ann.row('Cleo Diaz').waitFor()
   await page.keyboard.press('j')
   await page.locator('.thread-who h2', { hasText: 'Cleo' }).waitFor()
+  assert.notEqual(await page.evaluate(() => document.activeElement?.tagName), 'TEXTAREA', 'the next key would be written')
   await page.keyboard.press('j')
   await page.locator('.thread-who h2', { hasText: 'Bob' }).waitFor()
   await page.keyboard.press('k')

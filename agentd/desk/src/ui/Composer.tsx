@@ -5,6 +5,7 @@ import { draftOf, setDraft, useDrafts } from '../drafts.ts'
 import { useT } from '../settings.ts'
 import { type Conversation, maxTextBytes } from '../sync/wire.ts'
 import { useDesk, useDeskState } from './hooks.ts'
+import { focusStays } from './keys.ts'
 import { nameOf } from './select.ts'
 
 const encoder = new TextEncoder()
@@ -60,7 +61,9 @@ function Writing({ c }: { c: Conversation }) {
 
   // Whoever takes a conversation by mouse or key wants to write next; a finger does not want the keyboard yet.
   useEffect(() => {
-    if (window.matchMedia('(pointer: fine)').matches) area.current?.focus({ preventScroll: true })
+    const stays = focusStays.on === c.conversation
+    focusStays.on = ''
+    if (!stays && window.matchMedia('(pointer: fine)').matches) area.current?.focus({ preventScroll: true })
   }, [])
 
   function send() {

@@ -6,7 +6,7 @@ import { CheatSheet } from './CheatSheet.tsx'
 import { Confirm } from './Confirm.tsx'
 import { Context } from './Context.tsx'
 import { useDesk, useDeskState, useMedia } from './hooks.ts'
-import { useKeys } from './keys.ts'
+import { focusStays, useKeys } from './keys.ts'
 import { List } from './List.tsx'
 import { Rail } from './Rail.tsx'
 import { go, useConversation } from './route.ts'
@@ -61,6 +61,7 @@ export function DeskView() {
       if (ids.length === 0) return
       const i = selected ? ids.indexOf(selected) : -1
       const next = i < 0 ? (by > 0 ? 0 : ids.length - 1) : Math.min(Math.max(i + by, 0), ids.length - 1)
+      focusStays.on = ids[next]!
       go(ids[next]!)
       // Moving on with the keyboard goes on with the keyboard: focus stays out of the composer.
       requestAnimationFrame(() => document.querySelector<HTMLElement>('.row[aria-current]')?.focus({ preventScroll: true }))

@@ -1,4 +1,4 @@
-import { createContext, useContext, useEffect, useRef, useState, useSyncExternalStore } from 'react'
+import { createContext, useContext, useEffect, useLayoutEffect, useRef, useState, useSyncExternalStore } from 'react'
 import type { Desk } from '../sync/desk.ts'
 import type { DeskState } from '../sync/state.ts'
 
@@ -62,7 +62,7 @@ export function useMedia(query: string): boolean {
 /** useLatest gives callbacks the present value without being renewed for it. */
 export function useLatest<T>(value: T): { readonly current: T } {
   const ref = useRef(value)
-  useEffect(() => {
+  useLayoutEffect(() => {
     ref.current = value
   })
   return ref

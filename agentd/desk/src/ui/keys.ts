@@ -2,6 +2,9 @@ import { useEffect } from 'react'
 import { useSettings } from '../settings.ts'
 import { useLatest } from './hooks.ts'
 
+/** focusStays is the conversation that a key moved to: its composer leaves the focus where it is. */
+export const focusStays = { on: '' }
+
 export interface KeyActions {
   step(by: 1 | -1): void
   reply(): void
